@@ -148,6 +148,9 @@ class Store(Reader, Protocol):
 
     def put_meta(self, key: str, value: Any) -> None: ...
 
+    def meta_items(self, prefix: str) -> dict[str, Any]:
+        """All records whose key starts with `prefix`, by key."""
+
     def update_meta(self, key: str, change: Callable[[Any | None], T]) -> T:
         """Atomic read-modify-write: `change(old)` returns the new value, which is stored and returned; may run several times."""
 
