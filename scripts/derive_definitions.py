@@ -1,11 +1,12 @@
 """Derive the committed tables of ``fhir_server/definitions`` from the official R4 4.0.1 packages.
 
-    python scripts/derive_definitions.py EXAMPLES_DIR [--expansions EXPANSIONS_DIR] [--out DIR]
+    python scripts/derive_definitions.py EXAMPLES_DIR EXPANSIONS_DIR [--out DIR]
 
 `EXAMPLES_DIR` is the unpacked directory ``package`` of hl7.fhir.r4.examples 4.0.1 (it holds every StructureDefinition,
-SearchParameter, CompartmentDefinition, CodeSystem and ValueSet of the specification). The text of the specification is taken as it
-is: where it contradicts itself, the code that reads the tables decides, and says so there. The output is sorted and has one
-type, parameter or value set per line, so that a difference can be read.
+SearchParameter, CompartmentDefinition, CodeSystem and ValueSet of the specification), `EXPANSIONS_DIR` that of
+hl7.fhir.r4.expansions 4.0.1. The text of the specification is taken as it is: where it contradicts itself, the code
+that reads the tables decides, and says so there. The output is sorted and has one type, parameter or value set per
+line, so that a difference can be read.
 
 The shapes of the tables are documented in ``fhir_server/definitions/__init__.py``.
 """
@@ -27,6 +28,14 @@ SYSTEM_TYPE = "http://hl7.org/fhirpath/System."
 
 #: Common search parameters of search.html#all that have no SearchParameter resource in the package.
 SYNTHETIC_PARAMETERS = (("_has", "special"), ("_list", "special"), ("_type", "special"))
+
+#: Value sets of required bindings that are no list of codes, and the syntax of their codes instead. LOINC's answer
+#: list is in no package, so nothing can be said about its codes.
+OPEN_VALUE_SETS = {
+    "http://hl7.org/fhir/ValueSet/mimetypes": "mimetype",
+    "http://hl7.org/fhir/ValueSet/ucum-units": "ucum",
+    "http://loinc.org/vs/LL379-9": "any",
+}
 
 
 def load(directory: Path, resource_type: str) -> Iterator[dict[str, Any]]:
@@ -191,8 +200,8 @@ def add_profiles(result: dict[str, Any], item: Mapping[str, Any]) -> None:
 def search_parameters(directory: Path) -> list[dict[str, Any]]:
     """The official search parameters that apply to R4's own resource types.
 
-    Left out: ``SearchParameter/example*`` (three teaching examples), and those without base or expression but for the common
-    ones of search.html#all, which are marked ``special``.
+    Left out: ``SearchParameter/example*`` (three teaching examples), and those without base or expression but for the
+    common ones of search.html#all, which are marked ``special``.
     """
     result = []
     for source in load(directory, "SearchParameter"):
@@ -229,12 +238,49 @@ def search_parameter(source: Mapping[str, Any], special: bool) -> dict[str, Any]
 
 
 def compartments(directory: Path) -> dict[str, dict[str, list[str]]]:
-    """Compartment code -> resource type -> the parameters that make it a member; types without membership are absent."""
+    """Compartment code -> resource type -> the parameters that make it a member; a type that is no member is absent."""
     result = {}
     for source in load(directory, "CompartmentDefinition"):
         if source["id"] != "example":
             result[source["code"]] = {r["code"]: r["param"] for r in source["resource"] if r.get("param")}
     return result
+
+
+# --- required bindings ----------------------------------------------------------------------------------------------
+
+
+def required_codes(types: Mapping[str, Any], directory: Path) -> dict[str, Any]:
+    """Value set of a required binding -> {"systems": {system: [code, ...]}} or {"syntax": "mimetype" | "ucum" |
+
+    "any"}.
+    """
+    wanted = {
+        element["binding"][1]
+        for item in types.values()
+        for element in item["elements"].values()
+        if element.get("binding", ("",))[0] == "required"
+    }
+    result: dict[str, Any] = {url: {"syntax": syntax} for url, syntax in OPEN_VALUE_SETS.items()}
+    for source in load(directory, "ValueSet"):
+        if source["url"] in wanted and source["url"] not in OPEN_VALUE_SETS:
+            if source["expansion"].get("extension"):
+                raise SystemExit(f"The expansion of {source['url']} is not complete.")
+            systems: dict[str, list[str]] = {}
+            for system, code in contained_codes(source["expansion"].get("contains", ())):
+                systems.setdefault(system, []).append(code)
+            result[source["url"]] = {"systems": systems}
+    missing = wanted - result.keys()
+    if missing:
+        raise SystemExit(f"No expansion for {sorted(missing)}.")
+    return result
+
+
+def contained_codes(contains: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """(system, code) of every selectable entry of an expansion, nested ones included."""
+    for item in contains:
+        if "code" in item and not item.get("abstract"):
+            yield item["system"], item["code"]
+        yield from contained_codes(item.get("contains", ()))
 
 
 # --- writing --------------------------------------------------------------------------------------------------------
@@ -260,19 +306,25 @@ def main() -> int:
         description="Derive the tables of fhir_server/definitions from the official packages."
     )
     parser.add_argument("examples", type=Path, help="the unpacked package directory of hl7.fhir.r4.examples 4.0.1")
+    parser.add_argument("expansions", type=Path, help="the unpacked package directory of hl7.fhir.r4.expansions 4.0.1")
     default_out = Path(__file__).resolve().parent.parent / "fhir_server" / "definitions"
     parser.add_argument("--out", type=Path, default=default_out, help="where the tables are written")
     arguments = parser.parse_args()
-    package = json.loads((arguments.examples / "package.json").read_text(encoding="utf-8"))
-    if (package["name"], package["version"]) != ("hl7.fhir.r4.examples", "4.0.1"):
-        print("This is not the package hl7.fhir.r4.examples 4.0.1.", file=sys.stderr)
-        return 1
+    for directory, name in (
+        (arguments.examples, "hl7.fhir.r4.examples"),
+        (arguments.expansions, "hl7.fhir.r4.expansions"),
+    ):
+        package = json.loads((directory / "package.json").read_text(encoding="utf-8"))
+        if (package["name"], package["version"]) != (name, "4.0.1"):
+            print(f"{directory} is not the package {name} 4.0.1.", file=sys.stderr)
+            return 1
     arguments.out.mkdir(parents=True, exist_ok=True)
     types = structures(arguments.examples)
     write_table(arguments.out / "structures.json", types)
     parameters = search_parameters(arguments.examples)
     write_list(arguments.out / "search_parameters.json", parameters)
     write_table(arguments.out / "compartments.json", compartments(arguments.examples))
+    write_table(arguments.out / "required_codes.json", required_codes(types, arguments.expansions))
     concrete = sum(1 for t in types.values() if t["kind"] == "resource" and not t.get("abstract"))
     expressed = sum(1 for p in parameters if "expression" in p)
     print(f"{concrete} resource types, {len(types)} structures, {expressed} search parameters with base and expression")

@@ -22,14 +22,17 @@ an element is::
      "summary": true, "modifier": true, "xml": "attr" | "xhtml",
      "constraints": [...]}                      # those of this element alone; those of its type are with the type
 
-``search_parameters()``: ``[{"id", "url", "code", "base": [...], "type", "expression", "xpathUsage", "target", "component":
-[{"definition", "expression"}], "multipleOr", "multipleAnd"}]``. 1,381 of them have base and expression: 1,384 of the official
-1,400 do, less the three teaching examples ``SearchParameter/example*``. Those of search.html#all without an expression (_text,
-_content, _query, _filter and, without a SearchParameter of their own, _has, _list, _type) are ``"special": true``; the
-last three also ``"synthetic": true``.
+``search_parameters()``: ``[{"id", "url", "code", "base": [...], "type", "expression", "xpathUsage", "target",
+"component": [{"definition", "expression"}], "multipleOr", "multipleAnd"}]``. 1,381 of them have base and expression:
+1,384 of the official 1,400 do, less the three teaching examples ``SearchParameter/example*``. Those of
+search.html#all without an expression (_text, _content, _query, _filter and, without a SearchParameter of their own,
+_has, _list, _type) are ``"special": true``; the last three also ``"synthetic": true``.
 
-``compartments()``: ``{"Patient": {"Observation": ["subject", "performer"], ...}, ...}``; a type that is no member is absent.
-A parameter ``{def}`` stands for the compartment's own type.
+``compartments()``: ``{"Patient": {"Observation": ["subject", "performer"], ...}, ...}``; a type that is no member is
+absent. A parameter ``{def}`` stands for the compartment's own type.
+
+``required_codes()``: value set of a required binding to ``{"systems": {system: [code, ...]}}``, or, where the value
+set is a grammar and no list, to ``{"syntax": "mimetype" | "ucum" | "any"}``.
 """
 
 from __future__ import annotations
@@ -63,6 +66,12 @@ def search_parameters() -> list[dict[str, Any]]:
 def compartments() -> dict[str, dict[str, list[str]]]:
     """Compartment -> resource type -> parameters of membership. R4 compartmentdefinition.html."""
     return _load("compartments.json")
+
+
+@cache
+def required_codes() -> dict[str, dict[str, Any]]:
+    """The codes of every value set that R4 binds with strength "required"."""
+    return _load("required_codes.json")
 
 
 @cache

@@ -1,10 +1,12 @@
 """JSON bytes to plain dicts and lists and back, digit for digit. R4 json.html; RFC 8259.
 
-Numbers with a fraction or an exponent, and ``-0``, become `FhirDecimal`, which remembers its literal; other numbers become `int`. So
-``encode(parse(data))`` equals `data` as JSON, number literals and member order included, whitespace aside.
+Numbers with a fraction or an exponent, and ``-0``, become `FhirDecimal`, which remembers its literal; other numbers
+become `int`. So ``encode(parse(data))`` equals `data` as JSON, number literals and member order included, whitespace
+aside.
 
-`msgspec` does the work (170 MB/s in, more out). It does not see two things, both found by counting before anything is trusted:
-duplicate members, and the sign of the integer ``-0``. Only a text that may contain one of them is parsed again, slowly and exactly.
+`msgspec` does the work (170 MB/s in, more out). It does not see two things, both found by counting before anything
+is trusted: duplicate members, and the sign of the integer ``-0``. Only a text that may contain one of them is parsed
+again, slowly and exactly.
 """
 
 from __future__ import annotations
@@ -70,17 +72,19 @@ _NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 def parse(data: bytes) -> Any:
     """The value of a JSON text: dict, list, str, int, FhirDecimal, bool or None.
 
-    Raises BadRequest (400) for anything that RFC 8259 or R4 does not allow: syntax, text after the value, a byte order mark, invalid
-    UTF-8, lone surrogates, control characters other than tab, CR and LF (datatypes.html#string), duplicate members, numbers beyond the
-    bounds above, and nesting deeper than the interpreter can follow. What arrays and nulls may hold is the validator's matter.
+    Raises BadRequest (400) for anything that RFC 8259 or R4 does not allow: syntax, text after the value, a byte
+    order mark, invalid UTF-8, lone surrogates, control characters other than tab, CR and LF (datatypes.html#string),
+    duplicate members, numbers beyond the bounds above, and nesting deeper than the interpreter can follow. What
+    arrays and nulls may hold is the validator's matter.
     """
     try:
         value = _decoder.decode(data)
         suspect = _SUSPECT_ESCAPE.search(data) is not None
         if suspect:
             _refuse_control_characters(value)
-        # Every member has one colon, and the other colons are inside strings. The value, encoded again, has as many colons as
-        # the text, unless a member was overwritten by another of its name, or a colon in a string is escaped as \\u003a.
+        # Every member has one colon, and the other colons are inside strings. The value, encoded again, has as many
+        # colons as the text, unless a member was overwritten by another of its name, or a colon in a string is
+        # escaped as \\u003a.
         if (
             suspect
             or data.count(b":") != _counting_encoder.encode(value).count(b":")
@@ -130,7 +134,10 @@ def _integer(text: str) -> int | FhirDecimal:
 
 
 def _parse_slowly(data: bytes) -> Any:
-    """The same as the fast decoder, which has already accepted `data`, but exact. Raises Invalid with every duplicate member."""
+    """The same as the fast decoder, which has already accepted `data`, but exact. Raises Invalid with every
+
+    duplicate member.
+    """
     value = json.loads(data.decode(), object_pairs_hook=_pairs, parse_float=FhirDecimal, parse_int=_integer)
     issues = [
         Issue("error", "structure", f"The member {_shown(name)} occurs more than once in one object.", (path,))
