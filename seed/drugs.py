@@ -56,9 +56,6 @@ def dosage(drug: Drug, dose: Decimal | None = None, text: str | None = None) -> 
     chinese, times, every, unit, when = FREQUENCIES[drug.frequency]
     as_needed = drug.frequency == "PRN"
     repeat = present(frequency=times, period=every, periodUnit=unit, when=[when] if when else None)
-    if when:
-        # tim-9 would allow an offset; a time of day and a frequency together are what the label says.
-        repeat = {"frequency": times, "period": every, "periodUnit": unit, "when": [when]}
     timing: JSON | None = {"repeat": repeat}
     if drug.frequency in ("QD", "BID", "TID", "AM", "BED", "WK"):
         timing = {"repeat": repeat, "code": concept(_timing_code(drug.frequency), text=chinese)}

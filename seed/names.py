@@ -139,7 +139,8 @@ _FEMALE: Final = (
 #: (text, Latin text, family, given) of people whose names are not Han: minorities of China, then foreigners.
 OTHER_NAMES: Final[dict[str, tuple[str, str, str | None, tuple[str, ...]]]] = {
     "uyghur-f": ("阿依古丽·买买提", "Ayigul Memet", "买买提", ("阿依古丽",)),
-    "uyghur-m": ("艾尔肯·买买提", "Erkin Memet", "买买提", ("艾尔肯",)),
+    "uyghur-m": ("艾尔肯·吐尔逊", "Erkin Tursun", "吐尔逊", ("艾尔肯",)),
+    "uyghur-d": ("古丽娜尔·艾尔肯", "Gulnar Erkin", "艾尔肯", ("古丽娜尔",)),
     "tibetan-m": ("扎西顿珠", "Tashi Dondrub", None, ("扎西顿珠",)),
     "tibetan-f": ("卓玛央金", "Drolma Yangchen", None, ("卓玛央金",)),
     "mongol-m": ("巴特尔", "Baatar", None, ("巴特尔",)),
@@ -147,6 +148,7 @@ OTHER_NAMES: Final[dict[str, tuple[str, str, str | None, tuple[str, ...]]]] = {
     "zhuang-m": ("韦宏宇", "Wei Hongyu", "韦", ("宏宇",)),
     "us-m": ("Michael Anderson", "Michael Anderson", "Anderson", ("Michael", "James")),
     "fr-f": ("Chloé Lefèvre", "Chloe Lefevre", "Lefèvre", ("Chloé",)),
+    "us-d": ("Emma Anderson", "Emma Anderson", "Anderson", ("Emma", "Lin")),
     "de-m": ("Jürgen Weiß", "Juergen Weiss", "Weiß", ("Jürgen",)),
     "ru-f": ("Анна Сергеевна Морозова", "Anna Sergeyevna Morozova", "Морозова", ("Анна", "Сергеевна")),
     "jp-f": ("佐藤美咲", "Sato Misaki", "佐藤", ("美咲",)),
