@@ -11,7 +11,8 @@ import string
 import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta, tzinfo
-from decimal import Decimal
+from decimal import Context, Decimal
+from fractions import Fraction
 from functools import lru_cache
 from typing import Final
 
@@ -344,3 +345,23 @@ class Calendar:
 
 
 _MICROSECOND: Final = timedelta(microseconds=1)
+
+
+def just_above(key: str) -> str:
+    """A key between the number of `key` and every larger number."""
+    return key + "0"
+
+
+def just_below(key: str) -> str:
+    """A key between the number of `key` and every smaller number."""
+    if key == "1":
+        return "0~"
+    return key[:-1] + ("}" if key[0] == "0" else chr(ord(key[-1]) - 1) + "~")
+
+
+_DIGITS: Final = Context(prec=60)
+
+
+def fraction_key(number: Fraction) -> str:
+    """The key of a number of canonical units, rounded to 60 digits: a third has no exact decimal."""
+    return number_key(_DIGITS.divide(Decimal(number.numerator), Decimal(number.denominator)))
