@@ -1,0 +1,205 @@
+"""The `hestia` command line. Every command takes every setting as a flag, and shows an example in its --help."""
+
+from __future__ import annotations
+
+import functools
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from hestia import __version__
+from hestia.settings import SETTINGS, Settings, SettingsError, as_text, load
+
+Command = Callable[..., Any]
+
+
+class Group(click.Group):
+    """Turns our own errors into one line and status 1."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except SettingsError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def with_settings(command: Command) -> Command:
+    """Gives a command `settings`, from its flags, the environment and the file."""
+
+    @functools.wraps(command)
+    def run(config: Path | None, **arguments: Any) -> Any:
+        flags = {setting.field: arguments.pop("set_" + setting.field) for setting in SETTINGS}
+        return command(load(flags, file=config), **arguments)
+
+    for setting in reversed(SETTINGS):
+        run = click.option(setting.flag, "set_" + setting.field, metavar="VALUE", help=f"{setting.help} [{setting.name}]")(run)
+    return click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="settings file (TOML)")(run)
+
+
+def command(name: str | None = None, *, example: str) -> Callable[[Command], click.Command]:
+    """A command with settings, and an example at the end of its help."""
+
+    def wrap(function: Command) -> click.Command:
+        return main.command(name, epilog=f"Example: {example}", context_settings={"max_content_width": 110})(with_settings(function))
+
+    return wrap
+
+
+@click.group(cls=Group, epilog="Example: hestia serve --port 8080")
+@click.version_option(__version__, prog_name="hestia")
+def main() -> None:
+    """Hestia: a FHIR R4 health data server."""
+
+
+@command(example="hestia serve --port 8080 --store mongodb://127.0.0.1:27017/hestia?replicaSet=rs0")
+def serve(settings: Settings) -> None:
+    """Serve the FHIR API and the pages. Loads the demo hospital at the first start (HESTIA_DEMO)."""
+    from hestia.serve import run
+
+    run(settings)
+
+
+@command(example="hestia config --port 9000")
+def config(settings: Settings) -> None:
+    """List every setting with its value and where that came from."""
+    for setting in SETTINGS:
+        value = as_text(getattr(settings, setting.field))
+        shown = _without_password(value) if setting.field == "store" else value
+        click.echo(f"{setting.name:<22}{shown:<44}  ({settings.source[setting.field]})")
+        click.echo(f"{'':<22}{setting.help}")
+
+
+def _without_password(uri: str) -> str:
+    head, at, tail = uri.rpartition("@")
+    if not at or "://" not in head:
+        return uri
+    scheme, _, login = head.partition("://")
+    return f"{scheme}://{login.partition(':')[0]}:***@{tail}"
+
+
+@command("load", example="hestia load patients/ vitals.ndjson.gz --overwrite")
+@click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--overwrite", is_flag=True, help="replace resources whose id is present already")
+@click.option("--store-bundles", "--store-all", "store_bundles", is_flag=True, help="store every Bundle as a resource, execute none")
+@click.option("--refused", type=click.Path(path_type=Path, dir_okay=False), help="file for what is refused, with the reason")
+def load_command(
+    settings: Settings, paths: tuple[Path, ...], overwrite: bool, store_bundles: bool, refused: Path | None
+) -> None:
+    """Load files and directories of Bundles, NDJSON and single resources, gzip or not.
+
+    Transactions and batches are executed, once, however often the load is repeated. Resources with an id are skipped when present.
+    """
+    from hestia.composition import opened
+    from hestia.load import Loader, default_refused_file, find_files
+    from hestia.progress import Progress
+
+    files = find_files(paths)
+    if not files:
+        raise click.ClickException("There is no .json, .ndjson or .xml file (or .gz of one) there.")
+    with opened(settings) as server, Progress("Loading", sum(path.stat().st_size for path in files)) as progress:
+        loader = Loader(
+            server,
+            overwrite=overwrite,
+            store_bundles=store_bundles,
+            refused_file=refused or default_refused_file(settings.data),
+            progress=progress,
+        )
+        loader.files(files)
+    click.echo(loader.report.sentence())
+    sys.exit(2 if loader.report.refused else 0)
+
+
+@command("export", example="hestia export out/ --type Patient --type Observation")
+@click.argument("directory", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--type", "types", multiple=True, help="only this resource type; repeatable")
+@click.option("--gzip", "compress", is_flag=True, help="write .ndjson.gz")
+def export_command(settings: Settings, directory: Path, types: tuple[str, ...], compress: bool) -> None:
+    """Write the current resources as NDJSON, one file per type; `hestia load DIRECTORY` reads them again."""
+    from hestia.composition import opened
+    from hestia.export import export
+
+    with opened(settings) as server:
+        click.echo(f"{export(server.store, directory, types, compress):,} resources written to {directory}.")
+
+
+@command("seed", example="hestia seed --patients 60 --to bundles/")
+@click.option("--patients", default=60, show_default=True, type=click.IntRange(1, 100_000))
+@click.option("--random", "random_seed", default=20260101, show_default=True, help="same number, same data")
+@click.option("--to", "directory", type=click.Path(path_type=Path, file_okay=False), help="write Bundles there instead of loading them")
+def seed_command(settings: Settings, patients: int, random_seed: int, directory: Path | None) -> None:
+    """Generate the demo hospital: load it into the store, or write its Bundles."""
+    import seed
+    from hestia.composition import opened
+    from hestia.load import Loader, default_refused_file
+    from hestia.progress import Progress
+
+    generated = seed.bundles(patients=patients, seed=random_seed)
+    if directory is not None:
+        directory.mkdir(parents=True, exist_ok=True)
+        number = 0
+        for number, bundle in enumerate(generated, 1):
+            (directory / f"{number:04d}.json").write_bytes(seed.encode(bundle))
+        click.echo(f"{number} Bundles written to {directory}.")
+        return
+    with opened(settings) as server, Progress("Demo hospital", None) as progress:
+        loader = Loader(server, refused_file=default_refused_file(settings.data), progress=progress)
+        for bundle in generated:
+            loader.bundle_bytes(seed.encode(bundle), "seed")
+    click.echo(loader.report.sentence())
+    sys.exit(2 if loader.report.refused else 0)
+
+
+@command(example="hestia reindex --timezone Asia/Shanghai")
+def reindex(settings: Settings) -> None:
+    """Extract all index entries anew, online; needed after a change of HESTIA_TIMEZONE."""
+    from hestia.composition import opened
+    from hestia.maintain import reindex_all
+
+    with opened(settings) as server:
+        click.echo(f"{reindex_all(server):,} resources indexed anew.")
+
+
+@command(example="hestia backup backups/2026-11-24.db")
+@click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
+def backup(settings: Settings, target: Path) -> None:
+    """Copy the whole store, also a live one, into one SQLite file, whatever the store is. That file can be served as it is."""
+    from hestia.maintain import backup_to
+
+    click.echo(f"{backup_to(settings, target):,} versions saved in {target}.")
+
+
+@command(example="hestia restore backups/2026-11-24.db --store mongodb://127.0.0.1:27017/hestia")
+@click.argument("source", type=click.Path(path_type=Path, dir_okay=False, exists=True))
+def restore(settings: Settings, source: Path) -> None:
+    """Copy a backup into the configured store, which must be empty (or an interrupted restore of the same backup)."""
+    from hestia.maintain import copy
+
+    click.echo(f"{copy(settings, f'sqlite:///{source}', settings.store):,} versions restored.")
+
+
+@command("copy", example="hestia copy mongodb://127.0.0.1:27017/hestia   (from HESTIA_STORE to there)")
+@click.argument("target")
+def copy_command(settings: Settings, target: str) -> None:
+    """Copy everything from HESTIA_STORE to another, empty store: embedded to MongoDB and back, also while it is written to."""
+    from hestia.maintain import copy
+
+    click.echo(f"{copy(settings, settings.store, target):,} versions copied.")
+
+
+@command(example="hestia check --store sqlite:///var/hestia.db")
+def check(settings: Settings) -> None:
+    """Verify the store: versions without gaps, current equals newest, index entries equal re-extraction, library versions."""
+    from hestia.maintain import check_store
+
+    findings = check_store(settings)
+    for finding in findings:
+        click.echo(f"- {finding}")
+    click.echo("The store is sound." if not findings else f"{len(findings)} findings.")
+    sys.exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    main()
