@@ -10,6 +10,7 @@ docs/terminology.md.
 from __future__ import annotations
 
 import argparse
+import gzip
 import json
 import sys
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from terminology import tables  # noqa: E402
+from terminology import tables
 
 SYSTEM_BLOCK = 48_000
 SET_BLOCK = 32_000
@@ -87,8 +88,7 @@ def needs_official(table: tables.SetTable, computable: set[str]) -> bool:
     """
     compose = table.compose or {}
     return any(
-        include.get("system") in LISTED
-        or (bool(include.get("filter")) and include.get("system") not in computable)
+        include.get("system") in LISTED or (bool(include.get("filter")) and include.get("system") not in computable)
         for part in ("include", "exclude")
         for include in compose.get(part, ())
         if "concept" not in include
@@ -129,15 +129,15 @@ def derive(examples: Path, expansions: Path, terminology: Path, out: Path) -> No
     sets: dict[str, tuple[str, tables.SetTable]] = {}
     for origin, directory in ((tables.R4, examples), (tables.R4, expansions), (tables.THO, terminology)):
         for resource in resources(directory, "ValueSet"):
-            table = tables.value_set(resource)
-            if table.url in sets:
+            defined = tables.value_set(resource)
+            if defined.url in sets:
                 continue
-            expansion = official.get(table.url)
-            if expansion and needs_official(table, computable):
+            expansion = official.get(defined.url)
+            if expansion and needs_official(defined, computable):
                 codes = official_codes(expansion, computable)
                 if codes:
-                    table = msgspec.structs.replace(table, expansion=codes)
-            sets[table.url] = (origin, table)
+                    defined = msgspec.structs.replace(defined, expansion=codes)
+            sets[defined.url] = (origin, defined)
 
     maps: dict[str, tables.MapTable] = {}
     for resource in resources(examples, "ConceptMap"):
@@ -228,6 +228,17 @@ def aliases(*directories: Path) -> dict[str, str]:
     return {name: uri for name, uri in found.items() if uri is not None}
 
 
+def write_expected(expansions: Path, path: Path) -> None:
+    """The official expansions as url -> system -> codes; null for what the publisher cut. gzip."""
+    expected = {}
+    for resource in resources(expansions, "ValueSet"):
+        codes = tables.expansion_codes(resource["expansion"])
+        cut = not tables.whole_expansion(resource["expansion"])
+        expected[resource["url"]] = None if cut else {system: sorted(codes[system]) for system in sorted(codes)}
+    text = json.dumps(expected, sort_keys=True, separators=(",", ":"))
+    path.write_bytes(gzip.compress(text.encode(), 9, mtime=0))
+
+
 def write_index(path: Path, index: dict[str, Any]) -> None:
     """One line for each key, so that a new release of a package is a readable difference."""
     lines = [f"{json.dumps(key)}:{msgspec.json.encode(value).decode()}" for key, value in sorted(index.items())]
@@ -239,9 +250,12 @@ def main() -> None:
     parser.add_argument("examples", type=Path, help="package directory of hl7.fhir.r4.examples")
     parser.add_argument("expansions", type=Path, help="package directory of hl7.fhir.r4.expansions")
     parser.add_argument("terminology", type=Path, help="package directory of hl7.terminology.r4")
+    parser.add_argument("--expected", type=Path, help="also write the official expansions, for the tests")
     parser.add_argument("--out", type=Path, default=tables.DATA, help="where to write (default: terminology/data)")
     given = parser.parse_args()
     derive(given.examples, given.expansions, given.terminology, given.out)
+    if given.expected is not None:
+        write_expected(given.expansions, given.expected)
     for path in sorted(given.out.iterdir()):
         print(f"{path.stat().st_size:>10,}  {path.name}")
 

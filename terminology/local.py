@@ -39,6 +39,7 @@ from terminology.tables import (
 CACHED_SYSTEMS: Final = 256
 """Code systems kept in memory; most have fewer than fifty codes."""
 CACHED_EXPANSIONS: Final = 1_024
+MAX_NESTING: Final = 32
 
 _T = TypeVar("_T")
 
@@ -260,12 +261,14 @@ class Local:
         self._resources = resources
         self._generation = resources.generation() if resources is not None else 0
         self._systems: dict[tuple[str, str | None, str | None], System] = {}
-        self._expansions: dict[tuple[str, str | None], Expansion] = {}
+        self._expansions: dict[str, Expansion] = {}
         self._required: Local | None = None
         self.case_sensitivity: dict[str, bool] = dict(systems.CASE_SENSITIVE)
         for url, releases in self._packaged.systems.items():
-            if releases[0].case_sensitive is not None:
-                self.case_sensitivity[url] = releases[0].case_sensitive
+            # R4's word counts; where it says nothing (its v2 tables), the later release of the same system does.
+            known = next((r.case_sensitive for r in releases if r.case_sensitive is not None), None)
+            if known is not None:
+                self.case_sensitivity[url] = known
         # The plain lookup itself: it is called for every token that is indexed or searched.
         self.case_sensitive = self.case_sensitivity.get
 
@@ -273,8 +276,8 @@ class Local:
 
     def expand(self, canonical: str) -> Expansion:
         self._refresh()
-        expansion = self._expansions.get((canonical, None))
-        return expansion if expansion is not None else self._expand(canonical, None, ())
+        expansion = self._expansions.get(canonical)
+        return expansion if expansion is not None else self._expand(canonical, ())
 
     def expand_definition(self, resource: Mapping[str, Any]) -> Expansion:
         """The codes of a ValueSet that is not stored anywhere, given as parsed JSON. Raises NotExpandable."""
@@ -292,6 +295,8 @@ class Local:
                 self._required = Local(None, self._packaged)
             return self._required.required(valueset)
         expansion = self.expand(valueset)
+        if expansion.listed and not expansion.folded:
+            return _listed_check(expansion.codes)
         if not any(system in systems.GRAMMARS for system in expansion.whole):
             return expansion.contains
 
@@ -305,9 +310,7 @@ class Local:
 
         return check
 
-    def validate_code(
-        self, valueset: str, system: str | None, code: str, display: str | None = None
-    ) -> Validation:
+    def validate_code(self, valueset: str, system: str | None, code: str, display: str | None = None) -> Validation:
         expansion = self.expand(valueset)
         if not expansion.contains(system, code):
             return Validation(False, f"The code is not in the value set `{valueset}`.", system)
@@ -401,8 +404,8 @@ class Local:
     ) -> list[Translation]:
         """What concept maps make of a code; all packaged maps that fit when `url` is not given.
 
-        `source` and `target` are canonicals of value sets, which must be the map's own. `reverse` reads a map backwards,
-        its equivalences then stand as the map has them, target against source.
+        `source` and `target` are canonicals of value sets, which must be the map's own. `reverse` reads a map
+        backwards; its equivalences then stand as the map has them, target against source.
 
         Spec:   R4 conceptmap-operation-translate.html
         Raises: UnknownCanonical when no map has this `url`.
@@ -507,9 +510,7 @@ class Local:
 
     def _choose_system(self, url: str, version: str | None, origin: str | None) -> System | None:
         releases = [
-            release
-            for release in self._packaged.systems.get(url, ())
-            if version is None or _same_version(url, release.version, version)
+            release for release in self._packaged.systems.get(url, ()) if version is None or release.version == version
         ]
         packaged = releases[0] if releases else None
         if origin == THO:
@@ -547,15 +548,16 @@ class Local:
 
     # Evaluation
 
-    def _expand(self, canonical: str, origin: str | None, within: tuple[str, ...]) -> Expansion:
-        key = (canonical, origin)
-        if (known := self._expansions.get(key)) is not None:
+    def _expand(self, canonical: str, within: tuple[str, ...]) -> Expansion:
+        if (known := self._expansions.get(canonical)) is not None:
             return known
         if canonical in within:
             raise NotExpandable(canonical, "it includes itself.")
+        if len(within) > MAX_NESTING:
+            raise NotExpandable(canonical, f"value sets are nested more than {MAX_NESTING} deep.")
         table, own = self._value_set(canonical)
         expansion = self._expansion(canonical, self._evaluate(table, own, (*within, canonical)))
-        _keep(self._expansions, key, expansion, CACHED_EXPANSIONS)
+        _keep(self._expansions, canonical, expansion, CACHED_EXPANSIONS)
         return expansion
 
     def _expansion(self, canonical: str, codes: Codes) -> Expansion:
@@ -587,7 +589,7 @@ class Local:
         for include in compose.get("include", ()):
             result |= self._include(table, include, origin, within)
         for exclude in compose.get("exclude", ()):
-            result -= self._include(table, exclude, origin, within)
+            result -= self._include(table, exclude, origin, within, abstract=True)
         if compose.get("inactive") is False:
             result -= self._inactive(result, origin)
         return result
@@ -609,8 +611,18 @@ class Local:
         return result
 
     def _include(
-        self, table: SetTable, include: Mapping[str, Any], origin: str | None, within: tuple[str, ...]
+        self,
+        table: SetTable,
+        include: Mapping[str, Any],
+        origin: str | None,
+        within: tuple[str, ...],
+        abstract: bool = False,
     ) -> Codes:
+        """The codes that meet all conditions of one include.
+
+        Codes that are notSelectable only order the others; they belong to a value set where it lists them, and not
+        because it takes a whole hierarchy. R4's own expansions and the default of $validate-code leave them out, too.
+        """
         system = include.get("system")
         nested = include.get("valueSet", ())
         if system is None and not nested:
@@ -621,14 +633,14 @@ class Local:
                 codes = (concept.get("code") for concept in include["concept"])
                 selected = Codes.of(system, (code for code in codes if isinstance(code, str)))
             elif "filter" in include:
-                selected = self._filtered(table, include, origin)
+                selected = self._filtered(table, include, origin, abstract)
             elif nested:
                 pass  # What is left of the value sets once only this system's codes are kept.
             else:
-                selected = self._all_of(table, system, include.get("version"), origin)
+                selected = self._all_of(table, system, include.get("version"), origin, abstract)
         for canonical in nested:
             try:
-                inner = self._expand(canonical, origin if canonical in self._packaged.sets else None, within)
+                inner = self._expand(canonical, within)
             except UnknownCanonical as error:
                 raise NotExpandable(table.url, f"it includes `{error.url}`, which is not loaded.") from error
             except NotExpandable as error:
@@ -643,18 +655,31 @@ class Local:
         assert selected is not None
         return selected
 
-    def _all_of(self, table: SetTable, system: str, version: str | None, origin: str | None) -> Codes:
+    def _pinned(self, system: str, version: str | None, origin: str | None) -> System | None:
+        """The release that an include pins.
+
+        Packages pin versions that they do not carry (R4's task-code has 3.6.0 and brings 4.0.1); there the release that
+        was published with the value set is meant. What a stored value set pins must be there.
+        """
         release = self._system(system, version, origin)
+        if release is None and origin is not None:
+            return self._system(system, None, origin)
+        return release
+
+    def _all_of(self, table: SetTable, system: str, version: str | None, origin: str | None, abstract: bool) -> Codes:
+        release = self._pinned(system, version, origin)
         if release is None and version is not None and self._system(system, None, origin) is not None:
             raise NotExpandable(table.url, f"version {version} of `{system}` is not loaded.")
         if release is None or not release.has_concepts or not release.complete:
             # Of an absent or partial code system every code belongs, those that are not known here too.
             return Codes.all_of(system)
-        return Codes.of(system, release.core.codes)
+        if abstract or not release.core.abstract:
+            return Codes.of(system, release.core.codes)
+        return Codes.of(system, release.codes_at(set(range(len(release.core.codes))).difference(release.core.abstract)))
 
-    def _filtered(self, table: SetTable, include: Mapping[str, Any], origin: str | None) -> Codes:
+    def _filtered(self, table: SetTable, include: Mapping[str, Any], origin: str | None, abstract: bool) -> Codes:
         system = include["system"]
-        release = self._system(system, include.get("version"), origin)
+        release = self._pinned(system, include.get("version"), origin)
         if release is None or not release.has_concepts:
             named = f"version {include['version']} of `{system}`" if include.get("version") else f"`{system}`"
             raise NotExpandable(table.url, f"it filters {named}, whose concepts are not loaded.")
@@ -662,7 +687,8 @@ class Local:
         for given in include["filter"]:
             positions = self._select(table, release, given)
             selected = positions if selected is None else selected & positions
-        return Codes.of(system, release.codes_at(selected or ()))
+        selected = selected or set()
+        return Codes.of(system, release.codes_at(selected if abstract else selected.difference(release.core.abstract)))
 
     def _select(self, table: SetTable, release: System, given: Mapping[str, Any]) -> set[int]:
         """Positions of the concepts that a filter selects. R4 valueset-filter-operator.html."""
@@ -705,6 +731,19 @@ class Local:
         raise NotExpandable(table.url, "it has a filter whose operator R4 does not know.")
 
 
+def _listed_check(codes: Mapping[str, frozenset[str]]) -> Check:
+    """The test of a value set that lists all its codes, case counting: it runs for every coded element written."""
+    anywhere = next(iter(codes.values())) if len(codes) == 1 else frozenset().union(*codes.values())
+
+    def check(system: str | None, code: str) -> bool:
+        if system is None:
+            return code in anywhere
+        listed = codes.get(system)
+        return listed is not None and code in listed
+
+    return check
+
+
 def _keep(cache: dict[Any, _T], key: Any, value: _T, limit: int) -> None:
     if len(cache) >= limit:
         cache.pop(next(iter(cache)), None)
@@ -714,14 +753,6 @@ def _keep(cache: dict[Any, _T], key: Any, value: _T, limit: int) -> None:
 def _split(canonical: str) -> tuple[str, str | None]:
     url, bar, version = canonical.partition("|")
     return url, version if bar and version else None
-
-
-def _same_version(system: str, have: str | None, wanted: str) -> bool:
-    """Whether a packaged release is the one that an include pins.
-
-    SNOMED CT names its versions by uri, and a bare edition stands for its newest release; R4 snomedct.html#versions.
-    """
-    return have == wanted
 
 
 _version_part = re.compile(r"\d+|[^\d.\-+_]+")

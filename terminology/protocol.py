@@ -85,7 +85,7 @@ class Expansion:
 
 @dataclass(frozen=True, slots=True)
 class Validation:
-    """Outcome of validate_code: `message` says why not, without the code; `system` is filled in when it was inferred."""
+    """Outcome of validate_code: `message` says why not, without the code; `system` is there also when inferred."""
 
     result: bool
     message: str | None = None
@@ -129,7 +129,7 @@ class Terminology(Protocol):
     """
 
     def case_sensitive(self, system: str) -> bool | None:
-        """Whether case distinguishes codes of a system; None when that is not known. Never depends on what is stored."""
+        """Whether case distinguishes codes of a system; None when not known. Does not depend on what is stored."""
         ...
 
     def expand(self, canonical: str) -> Expansion:
@@ -144,9 +144,7 @@ class Terminology(Protocol):
         """The test of a required binding, from R4's own definition alone. Raises as expand."""
         ...
 
-    def validate_code(
-        self, valueset: str, system: str | None, code: str, display: str | None = None
-    ) -> Validation:
+    def validate_code(self, valueset: str, system: str | None, code: str, display: str | None = None) -> Validation:
         """Whether a value set has a code, and why not. Raises as expand."""
         ...
 

@@ -28,7 +28,7 @@ CASE_SENSITIVE: Final[dict[str, bool]] = {
     "urn:iso:std:iso:3166:-2": False,
     "urn:iso:std:iso:4217": False,
     "urn:iso:std:iso:11073:10101": False,  # digits
-    "https://www.iana.org/time-zones": False,  # the names are unique without regard to case (RFC 6557 is silent)
+    "https://www.iana.org/time-zones": False,  # no two names differ by case alone
     "http://unstats.un.org/unsd/methods/m49/m49.htm": False,  # digits
     "http://www.nlm.nih.gov/research/umls/rxnorm": False,  # digits
     "http://www.ama-assn.org/go/cpt": False,
@@ -67,6 +67,10 @@ _mime_type = re.compile(
     rf"{_MIME_NAME}/{_MIME_NAME}(?: ?; ?[A-Za-z0-9!#$&^_.+\-]+=(?:\"[^\"\\]*\"|[^\s;\"]+))*", re.ASCII
 )
 
+# R4 capabilitystatement.html: format is "xml | json | ttl | mime type", with a required binding to BCP 13 all the same;
+# R4's own CapabilityStatements and TestScripts write them.
+_FORMATS: Final = frozenset({"xml", "json", "ttl"})
+
 # RFC 5646 2.1, without its list of grandfathered tags but with their shapes.
 _language = re.compile(
     r"(?:[a-z]{2,3}(?:-[a-z]{3}){0,3}|[a-z]{4,8})(?:-[a-z]{4})?(?:-(?:[a-z]{2}|[0-9]{3}))?"
@@ -77,7 +81,7 @@ _language = re.compile(
 
 
 def _is_mime_type(code: str) -> bool:
-    return _mime_type.fullmatch(code) is not None
+    return code in _FORMATS or _mime_type.fullmatch(code) is not None
 
 
 def _is_language(code: str) -> bool:
