@@ -1,7 +1,7 @@
 """The syntax tree of FHIRPath: what the parser makes, the compiler and the search indexer read.
 
-FHIRPath N1 (http://hl7.org/fhirpath/N1/), section 12 (grammar). Nodes are equal when their structure is equal; positions
-do not take part. ``str(node)`` is FHIRPath text that parses to an equal tree.
+FHIRPath N1 (http://hl7.org/fhirpath/N1/), section 12 (grammar). Nodes are equal when their structure is equal;
+positions do not take part. ``str(node)`` is FHIRPath text that parses to an equal tree.
 """
 
 from __future__ import annotations
@@ -182,7 +182,19 @@ class External:
 
 
 Node: TypeAlias = (
-    Focus | This | IndexVar | Total | Member | Index | Call | Binary | Unary | TypeOp | TypeSpecifier | Literal | External
+    Focus
+    | This
+    | IndexVar
+    | Total
+    | Member
+    | Index
+    | Call
+    | Binary
+    | Unary
+    | TypeOp
+    | TypeSpecifier
+    | Literal
+    | External
 )
 
 

@@ -1,7 +1,7 @@
 """Compiled pieces of an expression: what a closure returns and in which forms it can be asked.
 
-Every form is a closure ``(environment, this) -> ...``. `this` is one element: a JSON value where its type is known at compile
-time, otherwise an Item.
+Every form is a closure ``(environment, this) -> ...``. `this` is one element: a JSON value where its type is known at
+compile time, otherwise an Item.
 """
 
 from __future__ import annotations
@@ -128,9 +128,7 @@ class Code:
             return run
         if type_ == SYSTEM:
             return lambda env, this: [Item(value, system_type(value)) for value in run(env, this)]
-        return lambda env, this: [
-            value if value.__class__ is Item else Item(value, type_) for value in run(env, this)
-        ]
+        return lambda env, this: [value if value.__class__ is Item else Item(value, type_) for value in run(env, this)]
 
 
 def from_truth(truth: Truth) -> Code:

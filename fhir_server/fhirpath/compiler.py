@@ -1,8 +1,9 @@
 """Syntax tree to closures. FHIRPath N1; R4 fhirpath.html.
 
-Types are inferred from R4's definitions, so that ``code.coding.system`` on an Observation becomes three dictionary look-ups
-without any look at types. Only where R4 leaves the type open (choices, contained resources, children(), resolve()) elements
-are wrapped as Items and looked at at run time. No text of an expression is ever given to Python's compiler.
+Types are inferred from R4's definitions, so that ``code.coding.system`` on an Observation becomes three dictionary
+look-ups without any look at types. Only where R4 leaves the type open (choices, contained resources, children(),
+resolve()) elements are wrapped as Items and looked at at run time. No text of an expression is ever given to Python's
+compiler.
 """
 
 from __future__ import annotations
@@ -40,7 +41,6 @@ from fhir_server.fhirpath.code import (
 )
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.model import (
-    SYSTEM_OF_PRIMITIVE,
     SYSTEM_TYPES,
     Element,
     canonical_type,
@@ -50,7 +50,15 @@ from fhir_server.fhirpath.model import (
     is_primitive,
     is_subtype,
 )
-from fhir_server.fhirpath.operators import arithmetic, comparison, concatenation, equality, equivalence, membership, negate
+from fhir_server.fhirpath.operators import (
+    arithmetic,
+    comparison,
+    concatenation,
+    equality,
+    equivalence,
+    membership,
+    negate,
+)
 from fhir_server.fhirpath.values import Environment, Item, converter, system_type, to_item, unique
 
 _EXTERNAL_CONSTANTS = {
@@ -86,8 +94,8 @@ class TypeTest:
 def type_test(specifier: TypeSpecifier) -> TypeTest:
     """The test of ``is``, ``as`` and ofType(). Raises FhirPathError for a type that neither FHIR nor System has.
 
-    ``Boolean`` without a namespace passes both System.Boolean and FHIR.boolean: R4's que-7 says ``answer is Boolean`` of a
-    FHIR boolean. ``as(DateTime)``, as R4's search parameters write it, is FHIR.dateTime.
+    ``Boolean`` without a namespace passes both System.Boolean and FHIR.boolean: R4's que-7 says ``answer is Boolean``
+    of a FHIR boolean. ``as(DateTime)``, as R4's search parameters write it, is FHIR.dateTime.
     """
     name = specifier.name
     system = f"System.{name}" if name in SYSTEM_TYPES or name == "Any" else None
@@ -172,7 +180,7 @@ class Compiler:
         return self.member_of(source, name)
 
     def type_name(self, name: str, scope: Scope) -> Code:
-        """``Patient`` at the start of a path: the focus, if it is one; ``A.x | B.y`` on an A is ``A.x`` (R4 searchparameter.html)."""
+        """``Patient`` at the start of a path: the focus, if it is one, so ``A.x | B.y`` on an A is ``A.x``."""
         if scope.empty:
             return nothing()
         if scope.type is None:
@@ -324,7 +332,9 @@ class Compiler:
             if len(found) > 1:
                 raise many_error("The operand of `is`")
             value = found[0]
-            return test.of_type(value.type if type_name is None else system_type(value) if type_name == SYSTEM else type_name)
+            return test.of_type(
+                value.type if type_name is None else system_type(value) if type_name == SYSTEM else type_name
+            )
 
         return from_truth(truth)
 
@@ -409,7 +419,7 @@ def _resource_item(env: Environment, resource: dict[str, Any] | None, name: str)
     found = env.memo.get(name)
     if found is None:
         found = env.memo[name] = [Item(resource, navigation.resource_type_of(resource))]
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def _memoized(code: Code) -> Code:
@@ -421,7 +431,7 @@ def _memoized(code: Code) -> Code:
         found = memo.get(key)
         if found is None:
             found = memo[key] = run(env, None)
-        return found  # type: ignore[no-any-return]
+        return found
 
     if code.single:
         scalar_key = object()
@@ -529,11 +539,6 @@ def _implies(left: Code, right: Code) -> Code:
         return b if a is True or b is True else None
 
     return from_truth(truth)
-
-
-def system_name(type_name: str) -> str:
-    """The System type that a FHIR primitive converts to."""
-    return "System." + SYSTEM_OF_PRIMITIVE.get(type_name, "String")
 
 
 def starts_dynamic(type_name: str) -> bool:

@@ -1,7 +1,7 @@
 """Dates, times and instants with their precision. FHIRPath N1, 2.1.4 to 2.1.6, 6.1, 6.2 and 6.6.
 
-"2020-02" is not the first of February: comparing it with "2020-02-10" is undetermined, and FHIRPath answers with the empty
-collection, here None.
+"2020-02" is not the first of February: comparing it with "2020-02-10" is undetermined, and FHIRPath answers with the
+empty collection, here None.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class Temporal:
         return in_utc if in_utc == _compare(self.parts, other.parts) else None
 
     def plus(self, quantity: Quantity, sign: int = 1) -> Temporal | None:
-        """This moment moved by a calendar quantity (N1, 6.6.7); None when the unit is not one of time or the result no year."""
+        """This moment moved by a calendar quantity (N1, 6.6.7); None without a unit of time, or outside the years."""
         unit = CALENDAR_UNITS.get(quantity.unit) or _UCUM_UNITS.get(quantity.unit)
         if unit is None:
             return None
@@ -129,7 +129,14 @@ class Temporal:
             moved = datetime(int(year), int(month), int(day), int(hour), int(minute)) + timedelta(seconds=int(whole))
         except (ValueError, OverflowError):
             return None
-        parts = (moved.year, moved.month, moved.day, moved.hour, moved.minute, Decimal(moved.second) + moved_seconds - whole)
+        parts = (
+            moved.year,
+            moved.month,
+            moved.day,
+            moved.hour,
+            moved.minute,
+            Decimal(moved.second) + moved_seconds - whole,
+        )
         return build(self.kind, parts[: len(self.parts)], self.offset)
 
     def _plus_time(self, unit: str, amount: Decimal) -> Temporal | None:

@@ -6,8 +6,8 @@ from __future__ import annotations
 class FhirPathError(ValueError):
     """A FHIRPath expression cannot be parsed, compiled or evaluated.
 
-    Not a FhirError: the same fault is a 400 in a patch, a warning in a profile and a bug in an official invariant, so the
-    caller decides. The message names the construct and never a value of the evaluated resource.
+    Not a FhirError: the same fault is a 400 in a patch, a warning in a profile and a bug in an official invariant, so
+    the caller decides. The message names the construct and never a value of the evaluated resource.
     `position` is the 0-based offset into the expression text, where it is known.
     """
 

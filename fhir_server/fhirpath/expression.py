@@ -15,7 +15,8 @@ from fhir_server.fhirpath.navigation import resource_type_of
 from fhir_server.fhirpath.parser import parse
 from fhir_server.fhirpath.values import Environment, Item, system_type, to_item
 
-# What structurally invalid content makes the closures stumble over; invariants are meant for content that passed the structure check.
+# What structurally invalid content makes the closures stumble over; invariants are meant for content that passed the
+# structure check.
 _MALFORMED = (AttributeError, TypeError, KeyError, IndexError)
 
 
@@ -25,11 +26,22 @@ class Compiled:
     text, node        the expression and its tree
     context_type      the type of the focus; None: found at run time
     unknown_elements  "Type.name" of elements that the expression names and R4 does not have (they yield nothing)
-    check             the bare closure ``(environment, focus) -> bool | None`` of an expression with a context type; it needs
-                      structurally valid content and does not convert errors. A primitive focus with a ``_`` sibling is an Item.
+    check             the bare closure ``(environment, focus) -> bool | None`` of an expression with a context type; it
+                      needs structurally valid content and does not convert errors. A primitive focus with a ``_``
+                      sibling is an Item.
     """
 
-    __slots__ = ("_by_type", "_code", "_dynamic", "check", "context_type", "node", "resource_type", "text", "unknown_elements")
+    __slots__ = (
+        "_by_type",
+        "_code",
+        "_dynamic",
+        "check",
+        "context_type",
+        "node",
+        "resource_type",
+        "text",
+        "unknown_elements",
+    )
 
     def __init__(self, text: str, node: Node, context_type: str | None, resource_type: str | None) -> None:
         self.text = text
@@ -152,7 +164,9 @@ class Compiled:
             self._dynamic = code, compiler.uses_context
         return self._dynamic
 
-    def _run_dynamic(self, focus: Any, element: dict[str, Any] | None, context_type: str | None, env: Environment) -> _Result:
+    def _run_dynamic(
+        self, focus: Any, element: dict[str, Any] | None, context_type: str | None, env: Environment
+    ) -> _Result:
         code, _ = self._compile_dynamic()
         if focus.__class__ is Item:
             item = focus
@@ -190,13 +204,12 @@ def compile_expression(
 ) -> Compiled:
     """The compiled form of an expression (text or tree), cached.
 
-    `context_type` is the type of the focus: "Patient", "Period", "string", "Patient.contact" (the path of a backbone element, with
-    contentReferences followed). Without it, or with an abstract type, the expression is compiled for each type it meets.
-    `resource_type` is the type of %resource, where the caller is certain of it; a contained resource is its own %resource.
+    `context_type` is the type of the focus: "Patient", "Period", "string", "Patient.contact" (the path of a backbone
+    element, with contentReferences followed). Without it, or with an abstract type, the expression is compiled for each
+    type it meets. `resource_type` is the type of %resource, where the caller is certain of it; a contained resource is
+    its own %resource.
     Raises FhirPathError for faults of syntax, unknown functions and types, and wrong numbers of arguments.
     """
     if isinstance(expression, str):
         return Compiled(expression, parse(expression), context_type, resource_type)
     return Compiled(str(expression), expression, context_type, resource_type)
-
-

@@ -1,7 +1,7 @@
 """Functions of FHIRPath. FHIRPath N1, section 5 and 7; R4 fhirpath.html for those that FHIR adds.
 
-Each builder gets the call and the compiled input and gives the compiled result. Arguments other than criteria and projections
-are evaluated with the `this` of the call, not with its input: ``name.select(given.union(family))``.
+Each builder gets the call and the compiled input and gives the compiled result. Arguments other than criteria and
+projections are evaluated with the `this` of the call, not with its input: ``name.select(given.union(family))``.
 """
 
 from __future__ import annotations
@@ -10,25 +10,24 @@ import math
 import re
 from collections.abc import Callable
 from datetime import datetime
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_UP, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any, TypeAlias
 
 from fhir_server.fhirpath import ast, navigation
-from fhir_server.fhirpath.ast import Binary, Call, IndexVar, TypeSpecifier
+from fhir_server.fhirpath.ast import Call, IndexVar, TypeSpecifier
 from fhir_server.fhirpath.code import (
     EMPTY,
     SYSTEM,
     Code,
     Run,
     Scalar,
-    Truth,
     from_constant,
     from_scalar,
     from_truth,
     many_error,
     nothing,
 )
-from fhir_server.fhirpath.compiler import Compiler, Scope, TypeTest, filter_type, indexed, merge, system_name, type_test
+from fhir_server.fhirpath.compiler import Compiler, Scope, TypeTest, indexed, merge
 from fhir_server.fhirpath.dates import Temporal, build, from_datetime, parse_temporal
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.fhirpath.model import canonical_type, is_primitive, is_resource
@@ -43,7 +42,6 @@ from fhir_server.fhirpath.values import (
     converter,
     freeze,
     round_to,
-    system_type,
     system_value,
     text_of,
     unique,
@@ -785,7 +783,9 @@ def _integral(rounding: str) -> Callable[[Any], Any]:
     return calculate
 
 
-_math_function("abs", lambda value: Quantity(abs(value.value), value.unit) if isinstance(value, Quantity) else abs(value))
+_math_function(
+    "abs", lambda value: Quantity(abs(value.value), value.unit) if isinstance(value, Quantity) else abs(value)
+)
 _math_function("ceiling", _integral(ROUND_CEILING))
 _math_function("floor", _integral(ROUND_FLOOR))
 _math_function("truncate", lambda value: int(value) if abs(value) < 2**31 else None)
@@ -885,7 +885,7 @@ def _extension(compiler: Compiler, node: Call, source: Code, scope: Scope) -> Co
     run = extensions.run
     if extensions.type is None:
         return Code(
-            lambda env, this: _with_url([item for item in run(env, this)], url(env, this)),
+            lambda env, this: _with_url(run(env, this), url(env, this)),
             None,
         )
 
@@ -994,7 +994,7 @@ def _resolve(compiler: Compiler, node: Call, source: Code, scope: Scope) -> Code
 
 
 def resolves_to(source: Code, test: TypeTest) -> Code:
-    """``resolve() is Patient``, which R4's search parameters ask of references: their text mostly says it without a look-up."""
+    """``resolve() is Patient``, as R4's search parameters ask; mostly the reference's text says it, without look-up."""
     run = source.run
 
     def truth(env: Environment, this: Any) -> bool | None:
@@ -1105,5 +1105,3 @@ def _check_modifiers(compiler: Compiler, node: Call, source: Code, scope: Scope)
         return found
 
     return Code(check, None)
-
-

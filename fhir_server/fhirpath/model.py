@@ -26,8 +26,8 @@ SYSTEM_TYPES = frozenset({"Boolean", "String", "Integer", "Decimal", "Date", "Da
 class Element:
     """An element as FHIRPath sees it.
 
-    `keys` maps each JSON member to its type: ``{"birthDate": "date"}``, ``{"valueQuantity": "Quantity", ...}``. The type of a
-    backbone element is its path ("Patient.contact"), of a contained resource "Resource".
+    `keys` maps each JSON member to its type: ``{"birthDate": "date"}``, ``{"valueQuantity": "Quantity", ...}``. The
+    type of a backbone element is its path ("Patient.contact"), of a contained resource "Resource".
     """
 
     name: str
@@ -67,7 +67,7 @@ def elements(type_name: str) -> dict[str, Element]:
 
 
 def element(type_name: str, name: str) -> Element | None:
-    """The element `name` of a type, None when R4 has none. A choice also answers to its JSON name (``valueQuantity``)."""
+    """The element `name` of a type, None when R4 has none. A choice also answers to its JSON name."""
     found = elements(type_name).get(name)
     if found is not None:
         return found
@@ -130,7 +130,7 @@ def is_subtype(type_name: str, of: str) -> bool:
 
 @cache
 def canonical_type(name: str) -> str | None:
-    """R4's spelling of a type name: R4's own search parameters write ``as(DateTime)``. None when there is no such type."""
+    """R4's spelling of a type name (its own search parameters write ``as(DateTime)``); None for no such type."""
     known = structures()
     if name in known:
         return name

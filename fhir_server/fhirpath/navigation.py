@@ -51,7 +51,7 @@ def _emit(parent: Item, data: dict[str, Any], key: str, type_name: str, out: lis
 
 
 def emit_choice(parent: Item, data: dict[str, Any], keys: dict[str, str], out: list[Item]) -> None:
-    """Append the value of a choice element; there is at most one, so what the object has is looked at, not every type."""
+    """Append the value of a choice element; the object's members are looked at, for they are fewer than the types."""
     for key in data:
         type_name = keys.get(key)
         if type_name is not None:
@@ -232,7 +232,7 @@ def _primitive_member(source: Code, key: str, type_name: str, many: bool) -> Cod
             def all_of_this(env: Environment, this: Any) -> list[Any]:
                 if sibling_key in this:
                     return _merge(this.get(key), this[sibling_key], type_name)
-                return this.get(key, EMPTY)  # type: ignore[no-any-return]
+                return this.get(key, EMPTY)
 
             return Code(all_of_this, type_name, exists=lambda env, this: key in this or sibling_key in this)
 

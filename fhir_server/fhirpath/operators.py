@@ -187,7 +187,9 @@ def comparison(left: Code, right: Code, op: str) -> Code:
     return from_truth(truth)
 
 
-def _date_comparison(left: Code, right: Code, test: Callable[[Any, Any], bool]) -> Callable[[Environment, Any], bool | None]:
+def _date_comparison(
+    left: Code, right: Code, test: Callable[[Any, Any], bool]
+) -> Callable[[Environment, Any], bool | None]:
     """Two FHIR dates: mostly their texts can be compared as they are."""
     first, second = left.run, right.run
 

@@ -1,4 +1,4 @@
-"""FHIRPath text to syntax tree. FHIRPath N1, section 12 and its ANTLR grammar; recursive descent with precedence climbing.
+"""FHIRPath text to syntax tree: FHIRPath N1, section 12 and its ANTLR grammar, by recursive descent.
 
 Beyond the grammar, because R4 itself writes it: ``%vs-name`` and ``%ext-name`` without quotes, and any word after a dot
 (``text.div``).
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 from functools import lru_cache
+from typing import Literal as OneOf
 from typing import NamedTuple
 
 from fhir_server.fhirpath.ast import (
@@ -98,7 +99,9 @@ def _tokenize(text: str) -> list[_Token]:
     while position < len(text):
         match = _TOKEN.match(text, position)
         if match is None:
-            raise FhirPathError("A FHIRPath expression has a character or an unfinished literal that is not expected.", position)
+            raise FhirPathError(
+                "A FHIRPath expression has a character or an unfinished literal that is not expected.", position
+            )
         kind = match.lastgroup or ""
         if kind != "space":
             tokens.append(_Token(kind, match[0], position))
@@ -150,7 +153,8 @@ class _Parser:
                 return left
             self.at += 1
             if token.text == "is" or token.text == "as":
-                left = TypeOp(token.text, left, self.type_specifier(), position=token.position)  # type: ignore[arg-type]
+                type_op: OneOf["is", "as"] = "is" if token.text == "is" else "as"
+                left = TypeOp(type_op, left, self.type_specifier(), position=token.position)
             else:
                 left = Binary(token.text, left, self.expression(precedence), position=token.position)
 
@@ -159,7 +163,8 @@ class _Parser:
         if token.kind == "op" and token.text in ("+", "-"):
             self.enter()
             self.at += 1
-            node = Unary(token.text, self.polarity(), position=token.position)  # type: ignore[arg-type]
+            sign: OneOf["+", "-"] = "+" if token.text == "+" else "-"
+            node = Unary(sign, self.polarity(), position=token.position)
             self.nesting -= 1
             return node
         return self.path()
@@ -263,7 +268,7 @@ class _Parser:
         while self.is_op("."):
             following = self.tokens[self.at + 1]
             after = self.tokens[self.at + 2] if self.at + 2 < len(self.tokens) else following
-            # `(x is Patient.exists())` is not allowed by the grammar; `x as Quantity.value` neither: a name, then a call, ends it.
+            # A name that is followed by a parenthesis is a function, not a part of the type's name.
             if following.kind not in ("word", "quoted") or (after.kind == "op" and after.text == "("):
                 break
             self.at += 1

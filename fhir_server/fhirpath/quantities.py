@@ -1,7 +1,8 @@
 """System.Quantity of FHIRPath: an exact decimal with a unit. FHIRPath N1, 2.1.7 and 6.1 (equality of quantities).
 
-Units are UCUM codes. Comparison converts between units only where the factor is exact and of the same kind: metric prefixes
-of the common base units, and the definite durations. Everything else with different units is not comparable (empty).
+Units are UCUM codes. Comparison converts between units only where the factor is exact and of the same kind: metric
+prefixes of the common base units, and the definite durations. Everything else with different units is not comparable
+(empty).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ CALENDAR_UNITS = {
 }  # fmt: skip
 
 _PREFIXES = {"k": 3, "h": 2, "da": 1, "d": -1, "c": -2, "m": -3, "u": -6, "n": -9, "p": -12, "f": -15}
-_METRIC_BASES = ("g", "m", "L", "l", "mol", "Pa", "Hz", "J", "W", "V", "A", "K", "Bq", "eq", "m[H2O]", "cal", "N", "[iU]")
+_METRIC_BASES = tuple("g m L l mol Pa Hz J W V A K Bq eq m[H2O] cal N [iU]".split())  # noqa: SIM905
 _FACTORS: dict[str, tuple[str, Decimal]] = {
     "1": ("1", Decimal(1)),
     "%": ("1", Decimal("0.01")),
@@ -57,7 +58,7 @@ for _base in _METRIC_BASES:
 
 @dataclass(frozen=True, slots=True)
 class Quantity:
-    """`value` in `unit` (a UCUM code, a calendar unit in the singular, or free text when a FHIR Quantity has no code)."""
+    """`value` in `unit`: a UCUM code, a calendar unit in the singular, or a FHIR Quantity's text without a code."""
 
     value: Decimal
     unit: str = "1"

@@ -1,13 +1,14 @@
 r"""Regular expressions whose time is linear in the text: matches() takes patterns from users and texts from anyone.
 
-Python's `re` backtracks, and a pattern such as ``(a+)+b`` takes exponential time. Here a pattern becomes a nondeterministic
-automaton, of which a deterministic one is built while it runs.
+Python's `re` backtracks, and a pattern such as ``(a+)+b`` takes exponential time. Here a pattern becomes a
+nondeterministic automaton, of which a deterministic one is built while it runs.
 
-Supported: literals, ``.``, classes ``[...]``, ``\d \D \w \W \s \S``, escapes, groups (capturing or ``(?:``), ``|``, ``* + ? {n} {n,} {n,m}``
-(a ``?`` for laziness makes no difference), ``^``, ``$``. Not supported, and refused: look-around, back-references, ``\b``, flags.
+Literals, ``.``, classes ``[...]``, ``\d \D \w \W \s \S``, escapes, groups (capturing or ``(?:``), ``|``,
+``* + ? {n} {n,} {n,m}`` (a ``?`` for laziness makes no difference), ``^``, ``$``. Not supported, and refused: look-around,
+back-references, ``\b``, flags.
 
-N1, 5.6.9 leaves open whether matches() means the whole text; it is true when a part matches, as later versions of FHIRPath say, and
-as R4's own anchored patterns (eld-16, sdf-19) expect.
+N1, 5.6.9 leaves open whether matches() means the whole text; it is true when a part matches, as later versions of
+FHIRPath say, and as R4's own anchored patterns (eld-16, sdf-19) expect.
 """
 
 from __future__ import annotations
@@ -255,7 +256,9 @@ class _Automaton:
         # Where a part may match, an attempt begins before every character.
         self.restart = frozenset() if full else self.closure([self.begin], at_start=False)
 
-    def state(self, test: Test | None = None, following: int = -1, moves: list[int] | None = None, anchor: str = "") -> int:
+    def state(
+        self, test: Test | None = None, following: int = -1, moves: list[int] | None = None, anchor: str = ""
+    ) -> int:
         if len(self.tests) >= MAX_STATES:
             raise _fault("is too large")
         self.tests.append(test)
@@ -336,7 +339,7 @@ class _Automaton:
 
 @lru_cache(maxsize=256)
 def matcher(pattern: str, full: bool = False) -> Callable[[str], bool]:
-    """Whether a text, or (not `full`) some part of it, matches `pattern`. Raises FhirPathError for what is not supported."""
+    """The test whether a text, or (not `full`) some part of it, matches. Raises FhirPathError for a faulty pattern."""
     return _Automaton(_Parser(pattern).parse(), full)
 
 
@@ -367,8 +370,8 @@ def _repetitions(node: _Regex) -> int:
 def replacer(pattern: str) -> Callable[[str, str], str]:
     """replaceMatches() for one pattern: (text, substitution with ``$1``) -> text.
 
-    Finding the ends of matches needs backtracking, so the pattern is limited: at most three variable repetitions, each of
-    a single character or class, and texts whose length makes even the worst case quick. FhirPathError otherwise.
+    Finding the ends of matches needs backtracking, so the pattern is limited: at most three variable repetitions, each
+    of a single character or class, and texts whose length makes even the worst case quick. FhirPathError otherwise.
     """
     repetitions = _repetitions(_Parser(pattern).parse())
     if repetitions >= len(_REPLACE_LENGTHS):

@@ -1,8 +1,8 @@
 """Runtime values of FHIRPath: items, the evaluation environment, conversion, equality, equivalence and order.
 
-FHIRPath N1, section 4 (singleton evaluation), 6.1 (equality), 6.2 (comparison). Where the type is known at compile time, a
-collection is a plain list of JSON values; an Item wraps a value only where its type is found at run time, or where a primitive
-has an id or extensions.
+FHIRPath N1, section 4 (singleton evaluation), 6.1 (equality), 6.2 (comparison). Where the type is known at compile
+time, a collection is a plain list of JSON values; an Item wraps a value only where its type is found at run time, or
+where a primitive has an id or extensions.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ class Item:
              (Temporal, Quantity, str, ...)
     type     "Quantity", "string", "Patient.contact" for a backbone element; "System.String" for system values
     element  the ``_name`` sibling of a primitive ({"id": ..., "extension": [...]}), or None
-    parent, key, index   where it was found: ``parent.value[key]`` or ``parent.value[key][index]``; None when not tracked
+    parent, key, index   where it was found: ``parent.value[key]`` or ``parent.value[key][index]``; None when not
+                         tracked
     """
 
     __slots__ = ("element", "index", "key", "parent", "type", "value")
@@ -71,8 +72,8 @@ class Item:
 class Environment:
     """What an evaluation may look at besides its focus. Make one per resource and use it for all its expressions.
 
-    Sub-expressions that depend on %resource and %rootResource alone are evaluated once per Environment, so the resource must
-    not change while it is in use. Not for several threads at once.
+    Sub-expressions that depend on %resource and %rootResource alone are evaluated once per Environment, so the resource
+    must not change while it is in use. Not for several threads at once.
 
     resource     %resource, the resource that contains the focus
     root         %rootResource, the resource that contains %resource, when that is contained; else the same
@@ -85,8 +86,8 @@ class Environment:
     """
 
     __slots__ = (
-        "conforms_to", "context", "html_checks", "index", "member_of", "memo", "moment", "now", "resolve", "resource", "root",
-        "steps", "subsumes", "total", "variables",
+        "conforms_to", "context", "html_checks", "index", "member_of", "memo", "moment", "now", "resolve", "resource",
+        "root", "steps", "subsumes", "total", "variables",
     )  # fmt: skip
 
     def __init__(
@@ -165,7 +166,7 @@ def system_value(item: Item) -> Any:
     value = item.value
     kind = TEMPORAL.get(item.type)
     if kind is not None:
-        return parse_temporal(value, kind) if isinstance(value, str) else value  # type: ignore[arg-type]
+        return parse_temporal(value, kind) if isinstance(value, str) else value
     if value.__class__ is dict and is_subtype(item.type, "Quantity"):
         return quantity_value(value)
     return value
@@ -190,7 +191,7 @@ def converter(type_name: str | None) -> Callable[[Any], Any]:
 
         def convert_temporal(value: Any) -> Any:
             text = value.value if value.__class__ is Item else value
-            return None if text is None else parse_temporal(text, kind)  # type: ignore[arg-type]
+            return None if text is None else parse_temporal(text, kind)
 
         return convert_temporal
     if is_primitive(type_name):
@@ -324,15 +325,15 @@ def order(left: Any, right: Any, operator: str) -> int | None:
         a, b = _as_quantity(left), _as_quantity(right)
         if a is not None and b is not None:
             return a.compare(b)
-    if isinstance(left, dict) or isinstance(right, dict):
+    if {type(left), type(right)} in ({dict}, {dict, Quantity}):
         # A Quantity without a value, or with a comparator, has no place in an order; R4's rng-2 meets both.
-        if all(isinstance(each, (dict, Quantity)) for each in (left, right)):
-            return None
+        return None
     raise FhirPathError(f"The operands of `{operator}` have types that cannot be compared.")
 
 
 def freeze(value: Any) -> Any:
-    """A hashable key that is equal exactly for values that are `equal`: the basis of distinct() and the set operations."""
+    """A hashable key that is equal exactly for values that are `equal`: the basis of distinct() and the set
+    operations."""
     kind = value.__class__
     if kind is str:
         return value
@@ -349,6 +350,14 @@ def freeze(value: Any) -> Any:
 
 def unique(values: Iterable[Any], convert: Callable[[Any], Any]) -> list[Any]:
     """The first of each group of equal elements, in order."""
+    values = list(values)
+    if len(values) < 4 and all(value.__class__ is dict and convert(value) is value for value in values):
+        # A few large elements, as in R4's ``(snapshot | differential)``: comparing ends at the first difference.
+        few: list[Any] = []
+        for value in values:
+            if not any(same(value, other) for other in few):
+                few.append(value)
+        return few
     seen: set[Any] = set()
     found: list[Any] = []
     for value in values:
