@@ -551,8 +551,8 @@ def _narrative(name: str) -> Handler:
 ALL_LANGUAGES: Final = "http://hl7.org/fhir/ValueSet/all-languages"
 LANGUAGE_TAGS: Final = "urn:ietf:bcp:47"
 
-_TOKEN_CHARS = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
-_is_mime_type: Final = re.compile(rf"{_TOKEN_CHARS}/{_TOKEN_CHARS}(\s*;[ -~]*)?", re.ASCII).fullmatch
+_MEDIA_NAME = r"[A-Za-z0-9!#$&^_.+-]{1,127}"
+_is_mime_type: Final = re.compile(rf"{_MEDIA_NAME}/{_MEDIA_NAME}(\s*;[ -~]*)?", re.ASCII).fullmatch
 _is_language_tag: Final = re.compile(
     # RFC 5646 section 2.1, and what it keeps of RFC 3066 ("i-klingon").
     r"([A-Za-z]{2,3}(-[A-Za-z]{3}){0,3}|[A-Za-z]{4,8})(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?"
