@@ -26,7 +26,7 @@ dapagliflozin|达格列净片|dapagliflozin|A10BK01|tablet|10 mg|30|128.70|oral|
 sitagliptin|磷酸西格列汀片|sitagliptin|A10BH01|tablet|100 mg|28|152.00|oral|QD|1|降糖药|none
 glargine|甘精胰岛素注射液|insulin glargine|A10AE04|injection|300 IU|300|118.30|subcutaneous|BED|12|降糖药|none
 salbutamol|硫酸沙丁胺醇吸入气雾剂|salbutamol|R03AC02|inhaler|100 ug|200|23.50|inhaled|PRN|2|平喘药|none
-budesonide-formoterol|布地奈德福莫特罗粉吸入剂|formoterol, budesonide|R03AK07|inhaler|160/4.5 ug|60|156.80|inhaled|BID|1|平喘药|none
+budesonide-formoterol|布地福莫吸入剂|formoterol+budesonide|R03AK07|inhaler|160 ug|60|156.80|inhaled|BID|1|平喘药|none
 tiotropium|噻托溴铵吸入粉雾剂|tiotropium bromide|R03BB04|inhaler|18 ug|30|198.40|inhaled|QD|1|平喘药|none
 montelukast|孟鲁司特钠咀嚼片|montelukast|R03DC03|tablet|5 mg|30|58.90|oral|BED|1|平喘药|none
 prednisone|醋酸泼尼松片|prednisone|H02AB07|tablet|5 mg|100|18.40|oral|QD|6|糖皮质激素|none

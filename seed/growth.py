@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
+from itertools import pairwise
 from typing import Final
 
 #: months, then boys' and girls' median height, standard deviation, boys' and girls' median weight
@@ -71,7 +72,7 @@ def weight(months: float, sex: str, z: float) -> float:
 def head(months: float, sex: str, z: float) -> float:
     """Head circumference in cm, up to 36 months."""
     column = 1 if sex == "male" else 2
-    for low, high in zip(_HEADS, _HEADS[1:], strict=False):
+    for low, high in pairwise(_HEADS):
         if months <= high[0]:
             part = (months - low[0]) / (high[0] - low[0])
             return low[column] + part * (high[column] - low[column]) + z * 1.2

@@ -33,6 +33,7 @@ from seed.identifiers import business_number, foreign_mobile, mobile, resident_i
 
 _NATIONALITY: Final = "http://hl7.org/fhir/StructureDefinition/patient-nationality"
 _COUNTRIES: Final = {
+    "us-d": ("US", "United States of America", "en-US", "English (United States)"),
     "us-m": ("US", "United States of America", "en-US", "English (United States)"),
     "fr-f": ("FR", "France", "fr-FR", "French (France)"),
     "de-m": ("DE", "Germany", "de-DE", "German (Germany)"),
@@ -96,7 +97,8 @@ class Person:
 
 def _household(rng: random.Random, number: int) -> JSON:
     state, city, district, postal_code = rng.choice(_PLACES)
-    line = f"示例{'东西南北'[number % 4]}路{rng.randint(1, 99)}号{rng.randint(1, 12)}单元{rng.randint(1, 18)}0{rng.randint(1, 4)}室"
+    street = f"示例{'东西南北'[number % 4]}路{rng.randint(1, 99)}号"
+    line = f"{street}{rng.randint(1, 12)}单元{rng.randint(1, 18)}0{rng.randint(1, 4)}室"
     municipality = "" if state == city else state
     return present(
         use="home",
@@ -174,11 +176,8 @@ def relation(person: Person, other: Person) -> tuple[str, str, str] | None:
         return None
     if (mine, theirs) in _SPOUSES or (theirs, mine) in _SPOUSES:
         return ("SPS", "spouse", "配偶")
-    if (
-        mine.startswith("grand")
-        and theirs in ("father", "son", "daughter")
-        and person.birth < add_years(other.birth, -16)
-    ):
+    heir = theirs == "father" or (theirs in ("son", "daughter") and other.part.age >= 40)
+    if mine.startswith("grand") and heir and person.birth < add_years(other.birth, -16):
         return ("SONC", "son", "儿子") if other.sex == "male" else ("DAUC", "daughter", "女儿")
     return None
 
