@@ -4,8 +4,8 @@ Python's `re` backtracks, and a pattern such as ``(a+)+b`` takes exponential tim
 nondeterministic automaton, of which a deterministic one is built while it runs.
 
 Literals, ``.``, classes ``[...]``, ``\d \D \w \W \s \S``, escapes, groups (capturing or ``(?:``), ``|``,
-``* + ? {n} {n,} {n,m}`` (a ``?`` for laziness makes no difference), ``^``, ``$``. Not supported, and refused: look-around,
-back-references, ``\b``, flags.
+``* + ? {n} {n,} {n,m}`` (a ``?`` for laziness makes no difference), ``^``, ``$``. Refused, since not supported:
+look-around, back-references, ``\b``, flags.
 
 N1, 5.6.9 leaves open whether matches() means the whole text; it is true when a part matches, as later versions of
 FHIRPath say, and as R4's own anchored patterns (eld-16, sdf-19) expect.
