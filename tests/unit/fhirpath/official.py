@@ -1,4 +1,4 @@
-"""The official examples of R4, fetched once through npm and checked: every test over all examples reads them here.
+"""The official examples of R4, fetched once through npm and checked: the tests over all examples read them here.
 
 `HESTIA_TEST_EXAMPLES` names a directory that holds the unpacked files, for machines without npm or without a network.
 """
@@ -20,12 +20,12 @@ from fhir_server.resources.jsonformat import parse
 PACKAGE = "hl7.fhir.r4.examples"
 VERSION = "4.0.1"
 SHA256 = "dce87f1b5b9341867033f7d1f544fa1b5232503f6d62813887ac6b8a8b6cb682"
-CACHE = Path(__file__).resolve().parents[2] / ".cache"
+CACHE = Path(__file__).resolve().parents[3] / ".cache"
 
 
 @cache
 def directory() -> Path:
-    """Where the files of the package are. Raises RuntimeError when they cannot be had: such a test fails, never skips."""
+    """Where the files of the package are. Raises RuntimeError when they cannot be had: a test fails then, never skips."""
     given = os.environ.get("HESTIA_TEST_EXAMPLES")
     if given:
         if not (Path(given) / "package.json").is_file():
@@ -39,7 +39,7 @@ def directory() -> Path:
             archive = CACHE / f"{PACKAGE}-{VERSION}.tgz"
             if not archive.is_file():
                 command = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--silent"]
-                subprocess.run(command, cwd=CACHE, check=True, stdout=subprocess.DEVNULL)  # noqa: S603
+                subprocess.run(command, cwd=CACHE, check=True, stdout=subprocess.DEVNULL)
             if hashlib.sha256(archive.read_bytes()).hexdigest() != SHA256:
                 archive.unlink()
                 raise RuntimeError(f"{PACKAGE}@{VERSION} has another hash than the one this test pins.")
