@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,10 +18,12 @@ from typing import Any, BinaryIO
 
 from fhir_server.authorize import EVERYTHING
 from fhir_server.context import FhirRequest, RequestContext, Server
-from fhir_server.errors import FhirError, Issue, outcome, outcome_resource
-from fhir_server.interactions import bundle as bundles
-from fhir_server.repository import AlreadyDone, Repository, Write
+from fhir_server.errors import FhirError, Issue, outcome_resource
+from fhir_server.interactions import update
+from fhir_server.interactions.bundle import execute_bundle
+from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat, xmlformat
+from fhir_server.writing import Write
 from hestia.progress import Progress
 
 BATCH = 100
@@ -70,8 +71,7 @@ class Loader:
         self.repository = Repository(server, RequestContext(EVERYTHING))
         self.overwrite, self.store_bundles, self.progress = overwrite, store_bundles, progress
         self.report = Report(refused_file=refused_file)
-        self._pending: list[tuple[dict[str, Any], str, int]] = []
-        self._refused_handle: BinaryIO | None = None
+        self._pending: list[tuple[dict[str, Any], str]] = []
 
     # --- sources ------------------------------------------------------------------------------------------------------
 
@@ -144,7 +144,7 @@ class Loader:
                 self._batch(value, digest, source)
                 return
         if isinstance(value.get("id"), str):
-            self._pending.append((value, source, 0))
+            self._pending.append((value, source))
             if len(self._pending) >= BATCH:
                 self.flush()
         else:
@@ -154,39 +154,44 @@ class Loader:
         self.report.bundles += 1
         entries = value.get("entry") or []
         try:
-            bundles.transaction(self.repository, value, ledger_key=f"ledger/{digest}")
-        except AlreadyDone:
-            self.report.bundles_skipped += 1
-            self.report.skipped += len(entries)
+            done = execute_bundle(self.repository, value, prefer="return=minimal", ledger_key=f"ledger/{digest}")
         except FhirError as error:
             self._refuse(source, value, error.issues)
+            return
+        if done is None:
+            self.report.bundles_skipped += 1
+            self.report.skipped += len(entries)
         else:
             self._count(entries)
 
     def _batch(self, value: dict[str, Any], digest: str, source: str) -> None:
+        """Each entry has a ledger record of its own; an entry that was done before answers 200 without anything else."""
         self.report.bundles += 1
-        entries = value.get("entry") or []
-        for number, entry in enumerate(entries):
-            one = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
-            try:
-                bundles.transaction(self.repository, one, ledger_key=f"ledger/{digest}/{number}")
-            except AlreadyDone:
+        try:
+            done = execute_bundle(self.repository, value, prefer="return=minimal", ledger_key=f"ledger/{digest}")
+        except FhirError as error:
+            self._refuse(source, value, error.issues)
+            return
+        assert done is not None
+        for number, (entry, answer) in enumerate(zip(value.get("entry") or [], jsonformat.parse(done).get("entry", []), strict=True)):
+            response = answer["response"]
+            if not response["status"].startswith("2"):
+                self._refuse_outcome(f"{source}#{number}", entry, response.get("outcome"))
+            elif response == {"status": "200 OK"} and not isinstance(answer.get("resource"), dict):
                 self.report.skipped += 1
-            except FhirError as error:
-                self._refuse(f"{source}#{number}", entry, error.issues)
             else:
                 self._count([entry])
 
     def _create_once(self, value: dict[str, Any], ledger_key: str, source: str) -> None:
         entry = {"resource": value, "request": {"method": "POST", "url": value["resourceType"]}}
+        bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
         try:
-            bundles.transaction(
-                self.repository, {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}, ledger_key=ledger_key
-            )
-        except AlreadyDone:
-            self.report.skipped += 1
+            done = execute_bundle(self.repository, bundle, prefer="return=minimal", ledger_key=ledger_key)
         except FhirError as error:
             self._refuse(source, value, error.issues)
+            return
+        if done is None:
+            self.report.skipped += 1
         else:
             self._count([entry])
 
@@ -197,7 +202,7 @@ class Loader:
         pending, self._pending = self._pending, []
         if not pending:
             return
-        unique: dict[tuple[str, str], tuple[dict[str, Any], str, int]] = {}
+        unique: dict[tuple[str, str], tuple[dict[str, Any], str]] = {}
         for item in pending:
             unique[(item[0]["resourceType"], item[0]["id"])] = item  # the last one wins, as one after the other would
         self.report.skipped += len(pending) - len(unique)
@@ -208,9 +213,10 @@ class Loader:
             self.report.skipped += len(items) - len(kept)
             items = kept
         try:
-            self.repository.execute([self._write(value) for value, _, _ in items])
+            if items:
+                self.repository.execute([self._write(value) for value, _ in items])
         except FhirError:
-            for value, source, _ in items:
+            for value, source in items:
                 try:
                     self.repository.execute([self._write(value)])
                 except FhirError as error:
@@ -218,10 +224,11 @@ class Loader:
                 else:
                     self._count([{"resource": value}])
         else:
-            self._count([{"resource": value} for value, _, _ in items])
+            self._count([{"resource": value} for value, _ in items])
 
     def _write(self, value: dict[str, Any]) -> Write:
-        return bundles.update_write(self.repository, value)
+        request = FhirRequest("PUT", type=value["resourceType"], id=value["id"], resource=value)
+        return update.plan(self.repository, request)
 
     def _count(self, entries: Iterable[dict[str, Any]]) -> None:
         for entry in entries:
@@ -232,15 +239,15 @@ class Loader:
     # --- refusals -----------------------------------------------------------------------------------------------------
 
     def _refuse(self, source: str, value: Any, issues: Iterable[Issue]) -> None:
+        self._refuse_outcome(source, value, outcome_resource(issues))
+
+    def _refuse_outcome(self, source: str, value: Any, outcome: Any) -> None:
         self.report.refused += 1
         if self.report.refused_file is None:
             return
-        if self._refused_handle is None:
-            self.report.refused_file.parent.mkdir(parents=True, exist_ok=True)
-            self._refused_handle = self.report.refused_file.open("ab")
-        line = {"source": source, "outcome": outcome_resource(issues), "resource": value}
-        self._refused_handle.write(jsonformat.encode(line) + b"\n")
-        self._refused_handle.flush()
+        self.report.refused_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.report.refused_file.open("ab") as handle:
+            handle.write(jsonformat.encode({"source": source, "outcome": outcome, "resource": value}) + b"\n")
 
 
 def _is_there(stored: Any) -> bool:
@@ -268,5 +275,3 @@ def default_refused_file(data: Path) -> Path:
     """Where a load of now puts what it refuses."""
     return data / "refused" / f"{datetime.now(UTC):%Y%m%dT%H%M%S}.ndjson"
 
-
-__all__ = ["FhirRequest", "Iterator", "Loader", "Report", "default_refused_file", "find_files", "json", "outcome"]

@@ -17,7 +17,7 @@ from fhir_server.storage.protocol import Store
 from fhir_server.storage.writes import Stored, Version
 from hestia.progress import Progress
 
-COPIED_META = ("ledger/", "registry", "search-parameter/", "identity", "demo")
+COPIED_META = ("ledger/", "generations", "registry", "identity", "demo")
 """Prefixes of the store's own records that belong to the data. Secrets (page-token keys) stay where they are."""
 
 Prepare = Callable[[Stored, bool], Version]
