@@ -15,7 +15,7 @@ from fhir_server.storage.protocol import Store
 Opener = Callable[[], Store]
 """Opens one more Store on the same database; `chain` and closing are the fixture's work."""
 
-STORES = ["sqlite"]
+STORES = ["sqlite", "mongo"]
 
 
 @pytest.fixture(params=STORES)
@@ -45,3 +45,15 @@ def open_sqlite(tmp_path: Path) -> Opener:
     from fhir_server.storage.sqlite import open_store
 
     return lambda: open_store(tmp_path / "hestia.db")
+
+
+@pytest.fixture
+def open_mongo() -> Iterator[Opener]:
+    """The MongoDB store in a database of this test's own, on the server of the run (tests/support/mongodb.py)."""
+    from fhir_server.storage.mongo import open_store
+    from tests.support import mongodb
+
+    server = mongodb.server()
+    database = mongodb.fresh_name()
+    yield lambda: open_store(server.uri, database=database)
+    mongodb.drop(server.uri, database)

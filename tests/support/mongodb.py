@@ -102,8 +102,8 @@ def start(*, private: bool = False) -> Server:
         if stand_in is None:
             shutil.rmtree(directory, ignore_errors=True)
             raise NoMongoDB(
-                "No MongoDB server for the tests: set HESTIA_TEST_MONGODB_URI, put mongod on PATH, or install the test extra"
-                " (SecantusDB)."
+                "No MongoDB server for the tests: set HESTIA_TEST_MONGODB_URI, put mongod on PATH, or install the test"
+                " extra (SecantusDB)."
             )
         command = (
             stand_in, "--host", "127.0.0.1", "--port", str(port), "--storage-path", directory, "--sync-on-commit",
