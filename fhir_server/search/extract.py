@@ -41,7 +41,7 @@ from fhir_server.search.values import (
     width_class,
     word_keys,
 )
-from fhir_server.storage.writes import Document, KeyEntry, RangeEntry
+from fhir_server.search.documents import Document, KeyEntry, RangeEntry
 
 Keys: TypeAlias = list[KeyEntry]
 Ranges: TypeAlias = list[RangeEntry]

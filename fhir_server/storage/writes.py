@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TypeAlias
+from dataclasses import dataclass
 
-KeyEntry: TypeAlias = tuple[int, str]
-"""(param, key)"""
-RangeEntry: TypeAlias = tuple[int, str, int | str, int | str, str]
-"""(param, key, low, high, unit)"""
-
-
-@dataclass(slots=True)
-class Document:
-    """Index entries of one resource, or of one resource contained in it (then `address` is ``Type/id#local``)."""
-
-    address: str
-    type: str
-    keys: list[KeyEntry] = field(default_factory=list)
-    ranges: list[RangeEntry] = field(default_factory=list)
+from fhir_server.search.documents import Document as Document
+from fhir_server.search.documents import KeyEntry as KeyEntry
+from fhir_server.search.documents import RangeEntry as RangeEntry
 
 
 @dataclass(slots=True)
