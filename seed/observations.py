@@ -288,6 +288,7 @@ def imaging(visit: Visit, loinc: tuple[str, str], title: str, conclusion: str, p
     chart = visit.chart
     when = visit.end + datetime.timedelta(minutes=30 + 4 * visit.panels)
     visit.panels += 1
+    generic = coding(LOINC, "18748-4", "Diagnostic imaging study")
     code = concept(coding(LOINC, *loinc), text=title)
     order = resource(
         "ServiceRequest",
@@ -314,7 +315,7 @@ def imaging(visit: Visit, loinc: tuple[str, str], title: str, conclusion: str, p
         category=[
             concept(coding("http://terminology.hl7.org/CodeSystem/v2-0074", "RAD", "Radiology"), text="影像报告"),
         ],
-        code=concept(coding(LOINC, *loinc), coding(LOINC, "18748-4", "Diagnostic imaging study"), text=title),
+        code=code if loinc[0] == generic["code"] else concept(coding(LOINC, *loinc), generic, text=title),
         subject=chart.subject(),
         encounter=reference(visit.reference),
         effectiveDateTime=stamp(when),

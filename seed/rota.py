@@ -119,15 +119,23 @@ class Rota:
         ]
 
     def past(
-        self, post: Post, near: datetime.date, mode: str, taken: set[datetime.date], recorded: bool
+        self,
+        post: Post,
+        near: datetime.date,
+        mode: str,
+        taken: set[datetime.date],
+        recorded: bool,
+        before: datetime.date,
+        keep: bool = True,
     ) -> Place | None:
-        """The first free place from `near` on, within three weeks and before today; None when there is none.
+        """The first free place from `near` on, within three weeks and before a day; None when there is none.
 
-        `taken` are days the patient is busy. `recorded` keeps the place as a Slot.
+        `taken` are days the patient is busy. `recorded` keeps the place as a Slot; without `keep` the place
+        stays free for the next one.
         """
         for offset in range(21):
             day = near + datetime.timedelta(days=offset)
-            if day >= self.today:
+            if day >= before:
                 return None
             if day in taken:
                 continue
@@ -138,7 +146,8 @@ class Rota:
                 used = self._used.get(key, 0)
                 if used >= post.places(mode):
                     continue
-                self._used[key] = used + 1
+                if keep:
+                    self._used[key] = used + 1
                 place = Place(post, mode, day, session.hour, used + 1)
                 if recorded:
                     place.slot = self._slot(place, schedule_id(post, mode) + "-past", "busy")

@@ -122,14 +122,16 @@ class Post:
 
 
 def _sessions(department: Department, index: int, title: str) -> tuple[Session, ...]:
-    """Two half days a week, two hours each, distinct within the department; online in the evening where offered."""
+    """Two hours on one morning and one on an afternoon a week; an evening hour online where that is offered."""
     if title not in PLACES or department.key == "emergency":
         return ()
     shift = list(DEPARTMENTS).index(department.key)
     first = (shift + index * 2) % 5
     out = []
     for weekday, hour in ((first, 9), ((first + 2) % 5, 14)):
-        out += [Session(weekday, hour, "clinic"), Session(weekday, hour + 1, "clinic")]
+        out.append(Session(weekday, hour, "clinic"))
+        if hour < 12:
+            out.append(Session(weekday, hour + 1, "clinic"))
     if department.key in ONLINE and index == 0:
         out.append(Session((first + 1) % 5, 19, "online"))
     return tuple(out)

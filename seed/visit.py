@@ -78,8 +78,8 @@ class Visit:
 
     @property
     def recent(self) -> bool:
-        """Whether it is of the last year, from which money, places and ratings are kept."""
-        return (self.chart.world.today - self.day).days <= 365
+        """Whether it is of the last half year, from which bills and ratings are kept."""
+        return (self.chart.world.today - self.day).days <= 182
 
     def add(self, *items: JSON) -> None:
         """Adds resources to the visit's group."""
@@ -257,7 +257,7 @@ class Visit:
         age_of_visit = (chart.world.today - self.day).days
         if self.kind == "IMP":
             group.append(documents.discharge_summary(self))
-        elif age_of_visit <= 900:
+        elif age_of_visit <= 430:
             group.append(documents.visit_note(self))
         if self.recent:
             group += billing.bill(self)

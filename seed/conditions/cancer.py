@@ -29,8 +29,8 @@ class _Cancer(Course):
         self.cycles = 0
 
     def begins(self) -> datetime.date | None:
-        """In the second year of the record."""
-        return self.person.since + datetime.timedelta(days=self.rng.randint(200, 500))
+        """In the first year of the record."""
+        return self.person.since + datetime.timedelta(days=self.rng.randint(40, 220))
 
     def _plan(self, visit: Visit) -> None:
         condition = self.chart.conditions[self.diagnosis.zh]

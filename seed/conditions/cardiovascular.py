@@ -27,7 +27,7 @@ class Hypertension(Course):
     STATES: ClassVar = {
         "found": State((14, 35), (("titrate", 1),)),
         "titrate": State((28, 60), (("controlled", 1),)),
-        "controlled": State((130, 190), (("controlled", 0.86), ("slipped", 0.14))),
+        "controlled": State((160, 215), (("controlled", 0.86), ("slipped", 0.14))),
         "slipped": State((25, 50), (("titrate", 1),)),
     }
 
@@ -111,8 +111,8 @@ class Lipids(Course):
     department = "cardiology"
     STATES: ClassVar = {
         "found": State((45, 75), (("checked", 1),)),
-        "checked": State((160, 230), (("steady", 1),)),
-        "steady": State((175, 260), (("steady", 1),)),
+        "checked": State((180, 240), (("steady", 1),)),
+        "steady": State((190, 270), (("steady", 1),)),
     }
 
     def __init__(self, chart: Chart, argument: str) -> None:

@@ -29,8 +29,8 @@ class Acute(Course):
     """One ordinary illness after the other."""
 
     department = "general"
-    STATES: ClassVar = {"ill": State((190, 420), (("ill", 0.75), ("ill-online", 0.25))),
-                        "ill-online": State((190, 420), (("ill", 1),), kind="VR")}  # fmt: skip
+    STATES: ClassVar = {"ill": State((240, 500), (("ill", 0.75), ("ill-online", 0.25))),
+                        "ill-online": State((240, 500), (("ill", 1),), kind="VR")}  # fmt: skip
 
     @property
     def mergeable(self) -> bool:
@@ -100,7 +100,7 @@ class CheckUp(Course):
             status = diagnoses.SMOKER if "smoker" in flags else diagnoses.NEVER_SMOKED
             smoking(visit, diagnoses.EX_SMOKER if "exsmoker" in flags else status)
         for panel in ("cbc", "lipids", "glycaemia", "liver"):
-            if self.chart.due(panel, visit.day, 700 if panel == "liver" else 300):
+            if self.chart.due(panel, visit.day, 1200 if panel in ("liver", "cbc") else 300):
                 laboratory(visit, panel)
         visit.say("evaluation", "健康体检。")
         visit.charge("check-up", "健康体检套餐", str(Decimal("199.00")), "registration")

@@ -22,7 +22,7 @@ class Diabetes(Course):
     STATES: ClassVar = {
         "found": State((28, 45), (("adjust", 1),)),
         "adjust": State((80, 110), (("controlled", 0.7), ("adjust", 0.3))),
-        "controlled": State((110, 160), (("controlled", 0.62), ("online", 0.2), ("drifting", 0.18))),
+        "controlled": State((130, 175), (("controlled", 0.62), ("online", 0.2), ("drifting", 0.18))),
         "online": State((80, 120), (("controlled", 1),), kind="VR"),
         "drifting": State((80, 110), (("controlled", 0.7), ("adjust", 0.3))),
     }

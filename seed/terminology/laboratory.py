@@ -359,7 +359,7 @@ PANELS: Final = {
             "Complete blood count (hemogram) panel - Blood by Automated count",
             "血常规",
             VENOUS_BLOOD,
-            ("wbc", "neutrophils", "rbc", "hgb", "hct", "plt"),
+            ("wbc", "neutrophils", "hgb", "plt"),
             "20.00",
         ),
         Panel(
@@ -377,7 +377,7 @@ PANELS: Final = {
             "Renal function 2000 panel - Serum or Plasma",
             "肾功能",
             VENOUS_BLOOD,
-            ("crea", "egfr", "urea", "urate", "k", "na"),
+            ("crea", "egfr", "urea", "k"),
             "38.50",
         ),
         Panel(
