@@ -19,6 +19,7 @@ from fhir_server.search.extract import EXTRACTION_VERSION
 from fhir_server.storage.protocol import Store
 from hestia import __version__
 from hestia.settings import Settings, SettingsError, sqlite_path
+from terminology import ucum
 from terminology.local import Local
 
 SCHEMA = 1
@@ -106,7 +107,7 @@ def make_server(settings: Settings, store: Store | None = None) -> Server:
     if identity is not None:
         aliases = tuple(sorted({*core.base_aliases, *identity["aliases"]}))
         core = CoreSettings(**{**{name: getattr(core, name) for name in core.__dataclass_fields__}, "base_aliases": aliases})
-    return create_server(core, store, terminology=Local)
+    return create_server(core, store, terminology=Local, units=ucum.canonical)
 
 
 @contextmanager

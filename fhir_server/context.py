@@ -1,0 +1,223 @@
+"""What every layer above the store passes around: settings, the server's parts, one request, one response.
+
+Clock and id source are values of `Server`, so tests see fixed ones. Nothing here imports a store, a web framework or a
+concrete terminology.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from fhir_server import registries
+from fhir_server.errors import Issue
+
+if TYPE_CHECKING:
+    from fhir_server.authorize import Policy
+    from fhir_server.interceptors import Interceptors
+    from fhir_server.search.extract import Extractor
+    from fhir_server.search.registry import Registry
+    from fhir_server.storage.protocol import Store
+
+MOUNT: Final = "/fhir"
+"""Path under which the FHIR service is served; the base URL that clients see is a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings that the FHIR core knows. Sizes in bytes; `base_url` without a trailing slash, never from a Host header.
+
+    `unique_identifiers` declares identifier systems per type whose values at most one current resource may carry (409).
+    `cors_origins` are origins, or ("*",) for all, or () for none.
+    """
+
+    base_url: str = "http://127.0.0.1:8080/fhir"
+    base_aliases: tuple[str, ...] = ()
+    timezone: str = "UTC"
+    validation: str = "default"
+    integrity: bool = False
+    max_body: int = 64_000_000
+    chain_limit: int = 100_000
+    fulltext: bool = True
+    default_count: int = 50
+    max_count: int = 1000
+    conditional_delete_limit: int = 100
+    cors_origins: tuple[str, ...] = ("*",)
+    access_log: bool = False
+    update_create: bool = True
+    reindex_budget_s: float = 5.0
+    registry_check_s: float = 1.0
+    unique_identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    software_version: str = "0.1.0"
+
+
+def clock() -> int:
+    """Now, in microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+def new_id() -> str:
+    """A logical id for a new resource: a random UUID."""
+    return str(uuid.uuid4())
+
+
+@dataclass(slots=True)
+class Server:
+    """The parts of one running server, made by `app.create_server`. One per worker and thread, as its store is."""
+
+    settings: Settings
+    store: Store
+    registry: Registry
+    extractor: Extractor
+    interceptors: Interceptors
+    cursor_key: bytes
+    clock: Callable[[], int] = clock
+    new_id: Callable[[], str] = new_id
+    registry_checked: float = 0.0
+    registry_seen: tuple[int, int] = (0, 0)
+    terminology_generation: int = 0
+    started: int = field(default_factory=clock)
+    cache: dict[Any, Any] = field(default_factory=dict)
+    """Things derived from the registry (CapabilityStatement); emptied when it changes."""
+
+    def refresh(self) -> None:
+        """Notices a registry that another worker changed; looks at most every `registry_check_s` seconds."""
+        now = time.monotonic()
+        if now - self.registry_checked >= self.settings.registry_check_s:
+            self.registry_checked = now
+            registries.load(self)
+
+
+class RequestContext:
+    """Who asks, and how the answer is wanted. Made once per request; a Bundle's entries share their Bundle's."""
+
+    __slots__ = ("handling", "policy", "request_id")
+
+    def __init__(self, policy: Policy, handling: str = "lenient", request_id: str = "") -> None:
+        self.policy = policy
+        self.handling = handling
+        self.request_id = request_id
+
+
+class FhirRequest:
+    """One interaction as asked for, over HTTP or as a Bundle entry; rest/wsgi.py and interactions/bundle.py make them.
+
+    `query` is the undecoded query string; `form` that of a POST to _search. `body` is raw and `resource` its parsed form where
+    the interaction reads resources. `if_match` and `if_none_match` are version ids, ("*",) for any. `if_modified_since` is in
+    seconds since 1970. `label` is ``Bundle.entry[3]`` within a Bundle, else "".
+    """
+
+    __slots__ = (
+        "accept",
+        "body",
+        "compartment",
+        "content_type",
+        "form",
+        "handling",
+        "headers",
+        "id",
+        "if_match",
+        "if_modified_since",
+        "if_none_exist",
+        "if_none_match",
+        "label",
+        "method",
+        "operation",
+        "prefer",
+        "query",
+        "resource",
+        "route",
+        "type",
+        "version_id",
+    )
+
+    def __init__(
+        self,
+        method: str,
+        *,
+        type: str | None = None,
+        id: str | None = None,
+        version_id: str | None = None,
+        operation: str | None = None,
+        compartment: tuple[str, str] | None = None,
+        query: str = "",
+        form: str | None = None,
+        body: bytes = b"",
+        content_type: str = "",
+        resource: Any = None,
+        headers: Mapping[str, str] | None = None,
+        label: str = "",
+    ) -> None:
+        self.method = method
+        self.type = type
+        self.id = id
+        self.version_id = version_id
+        self.operation = operation
+        self.compartment = compartment
+        self.query = query
+        self.form = form
+        self.body = body
+        self.content_type = content_type
+        self.resource = resource
+        self.headers = headers
+        self.label = label
+        self.route: Any = None
+        self.accept = ""
+        self.handling = "lenient"
+        self.prefer: str | None = None
+        self.if_match: tuple[str, ...] | None = None
+        self.if_none_match: tuple[str, ...] | None = None
+        self.if_modified_since: int | None = None
+        self.if_none_exist: str | None = None
+
+
+class FhirResponse:
+    """What an interaction answers, before it has a media type.
+
+    One of: `json` (the resource's JSON), `member` (its stored gzip member), `resource` (still parsed), `raw` with `media` (bytes of
+    a Binary), or nothing. `updated` is microseconds, `etag` the version number. `issues` are warnings, shown where asked for.
+    """
+
+    __slots__ = (
+        "etag",
+        "headers",
+        "issues",
+        "json",
+        "location",
+        "media",
+        "member",
+        "raw",
+        "resource",
+        "status",
+        "updated",
+    )
+
+    def __init__(
+        self,
+        status: int,
+        *,
+        json: bytes | None = None,
+        member: bytes | None = None,
+        resource: Any = None,
+        raw: bytes | None = None,
+        media: str = "",
+        etag: int | None = None,
+        updated: int | None = None,
+        location: str | None = None,
+        headers: list[tuple[str, str]] | None = None,
+        issues: list[Issue] | None = None,
+    ) -> None:
+        self.status = status
+        self.json = json
+        self.member = member
+        self.resource = resource
+        self.raw = raw
+        self.media = media
+        self.etag = etag
+        self.updated = updated
+        self.location = location
+        self.headers = headers
+        self.issues = issues

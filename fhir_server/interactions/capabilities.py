@@ -1,0 +1,140 @@
+"""The CapabilityStatement, generated from the tables that route requests and resolve searches. R4 http.html#capabilities."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fhir_server.context import FhirRequest, FhirResponse, Server
+from fhir_server.errors import BadRequest
+from fhir_server.interactions.patch import MEDIA_TYPES
+from fhir_server.repository import Repository
+from fhir_server.resources import jsonformat
+from fhir_server.resources.types import COMPARTMENTS, SYSTEM_INTERACTIONS, TYPE_INTERACTIONS, TYPES
+from fhir_server.search.parse import parse_query
+from fhir_server.wire import instant
+
+RELEASED: Final = "2026-11-24"
+
+_COMPARTMENT: Final = "http://hl7.org/fhir/CompartmentDefinition/"
+
+_TRIAL_USE: Final = frozenset(
+    (
+        "supportedProfile",
+        "versioning",
+        "readHistory",
+        "updateCreate",
+        "conditionalCreate",
+        "conditionalRead",
+        "conditionalUpdate",
+        "conditionalDelete",
+        "referencePolicy",
+        "searchInclude",
+        "searchRevInclude",
+    )
+)
+"""Elements of CapabilityStatement.rest.resource that R4 marks as trial use: left out under mode=normative."""
+
+
+def capabilities(repository: Repository, request: FhirRequest) -> FhirResponse:
+    """What this server does; `mode` is full, normative or terminology."""
+    mode = "full"
+    for name, value in parse_query(request.query):
+        if name == "mode" and value:
+            mode = value
+    if mode not in ("full", "normative", "terminology"):
+        raise BadRequest("`mode` must be full, normative or terminology.", code="value")
+    server = repository.server
+    cached = server.cache.get(("capabilities", mode))
+    if cached is None:
+        resource = terminology_capabilities(server) if mode == "terminology" else statement(server, mode == "normative")
+        cached = server.cache[("capabilities", mode)] = jsonformat.encode(resource)
+    return FhirResponse(200, json=cached)
+
+
+def _software(server: Server) -> dict[str, Any]:
+    return {"name": "Hestia", "version": server.settings.software_version, "releaseDate": RELEASED}
+
+
+def statement(server: Server, normative: bool = False) -> dict[str, Any]:
+    """The CapabilityStatement of this instance."""
+    from fhir_server.interactions.dispatch import OPERATIONS  # dispatch imports this module
+
+    everywhere = [
+        {"name": one.name, "definition": one.definition}
+        for one in OPERATIONS.values()
+        if "type" in one.levels or "instance" in one.levels
+    ]
+    resources = []
+    for name in TYPES:
+        described = server.registry.describe(name)
+        resource = {
+            "type": name,
+            "profile": f"http://hl7.org/fhir/StructureDefinition/{name}",
+            "interaction": [{"code": code} for code in TYPE_INTERACTIONS],
+            "versioning": "versioned-update",
+            "readHistory": True,
+            "updateCreate": server.settings.update_create,
+            "conditionalCreate": True,
+            "conditionalRead": "full-support",
+            "conditionalUpdate": True,
+            "conditionalDelete": "multiple",
+            "referencePolicy": ["literal", "logical", "local", *(["enforced"] if server.settings.integrity else [])],
+            "searchInclude": described["searchInclude"],
+            "searchRevInclude": described["searchRevInclude"],
+            "searchParam": described["searchParam"],
+            "operation": everywhere,
+        }
+        if normative:
+            resource = {key: value for key, value in resource.items() if key not in _TRIAL_USE}
+        resources.append({key: value for key, value in resource.items() if value != []})
+    rest: dict[str, Any] = {"mode": "server"}
+    if not normative:
+        rest["security"] = {"cors": bool(server.settings.cors_origins)}
+    rest["resource"] = resources
+    rest["interaction"] = [{"code": code} for code in SYSTEM_INTERACTIONS]
+    rest["searchParam"] = [
+        {"name": param.code, **({"definition": param.url} if param.url else {}), "type": param.type}
+        for param in server.registry.common.values()
+        if param.type != "special" or param.code in ("_text", "_content", "_type")
+    ]
+    rest["operation"] = [
+        {"name": one.name, "definition": one.definition} for one in OPERATIONS.values() if "system" in one.levels
+    ]
+    rest["compartment"] = [_COMPARTMENT + name.lower() for name in COMPARTMENTS]
+    return {
+        "resourceType": "CapabilityStatement",
+        "id": "hestia",
+        "url": f"{server.settings.base_url}/metadata",
+        "version": server.settings.software_version,
+        "name": "Hestia",
+        "title": "Hestia, a FHIR R4 server",
+        "status": "active",
+        "date": instant(server.started),
+        "publisher": "Hestia",
+        "description": "Every interaction and search parameter of FHIR R4, on MongoDB or an embedded store.",
+        "kind": "instance",
+        "software": _software(server),
+        "implementation": {"description": "Hestia", "url": server.settings.base_url},
+        "fhirVersion": "4.0.1",
+        "format": ["json", "xml", "application/fhir+json", "application/fhir+xml"],
+        "patchFormat": list(MEDIA_TYPES),
+        "rest": [rest],
+    }
+
+
+def terminology_capabilities(server: Server) -> dict[str, Any]:
+    """What is offered about codes: nothing but searches so far."""
+    return {
+        "resourceType": "TerminologyCapabilities",
+        "id": "hestia",
+        "url": f"{server.settings.base_url}/metadata?mode=terminology",
+        "version": server.settings.software_version,
+        "name": "HestiaTerminology",
+        "status": "active",
+        "date": instant(server.started),
+        "description": "Codes are used in searches (:in, :not-in, :below, :above) and required bindings; $expand and its kin come later.",
+        "kind": "instance",
+        "software": _software(server),
+        "implementation": {"description": "Hestia", "url": server.settings.base_url},
+        "codeSearch": "explicit",
+    }

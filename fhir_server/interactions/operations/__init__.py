@@ -1,0 +1,1 @@
+"""One module per operation; dispatch.py lists them."""

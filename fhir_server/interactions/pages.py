@@ -1,0 +1,25 @@
+"""Links of paged Bundles: what is opaque in them, and how it is sealed. R4 http.html#paging, search.html#conformance."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from fhir_server.context import Server
+from fhir_server.search import cursor
+
+
+def link(relation: str, url: str) -> bytes:
+    """One Bundle.link as JSON."""
+    return b'{"relation":"%s","url":%s}' % (relation.encode(), msgspec.json.encode(url))
+
+
+def seal_position(server: Server, where: str, payload: dict[str, Any]) -> str:
+    """An opaque token for a place in the results of the path `where`; every worker can open it."""
+    return cursor.seal(server.cursor_key, payload, cursor.digest(where))
+
+
+def open_position(server: Server, where: str, token: str) -> dict[str, Any]:
+    """What a token holds. Raises BadRequest for what is none, Gone for one that expired or belongs to another path."""
+    return cursor.open(server.cursor_key, token, cursor.digest(where))  # type: ignore[no-any-return]

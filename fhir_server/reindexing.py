@@ -1,0 +1,85 @@
+"""Extraction again, while the server runs. Used by $reindex and by `hestia reindex`.
+
+Every version records the registry that it was extracted with, and every write transaction checks that record against the store's, so
+once nothing below the current number is left, and the number did not change meanwhile, the index is complete on all workers.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+from fhir_server import registries
+from fhir_server.context import Server
+from fhir_server.storage.protocol import Transaction
+from fhir_server.storage.writes import Stored, Version
+from fhir_server.writing import parse_body
+
+_BATCH: Final = 200
+
+
+def reindex_resources(server: Server, resources: Sequence[Stored]) -> int:
+    """Replaces the entries of these resources, as far as they are still current; returns how many."""
+    versions = []
+    for stored in resources:
+        if stored.body is None:
+            continue
+        resource = parse_body(stored.body)
+        versions.append(
+            Version(
+                stored.type,
+                stored.id,
+                stored.version,
+                stored.updated,
+                stored.method,
+                stored.body,
+                server.extractor.documents(resource, stored.address),
+                server.interceptors.claims(stored.type, resource),
+                server.registry.version,
+            )
+        )
+    return server.store.reindex(versions) if versions else 0
+
+
+def reindex_stale(server: Server, deadline: float = float("inf")) -> tuple[int, bool]:
+    """Extracts what is older than the registry until nothing is left or `deadline` (time.monotonic) has passed.
+
+    Returns how many were done, and whether the index is complete; then the custom parameters are ready.
+    """
+    done = 0
+    while True:
+        batch = server.store.stale(server.registry.version, _BATCH)
+        if not batch:
+            return done, announce(server)
+        done += reindex_resources(server, batch)
+        if time.monotonic() > deadline:
+            return done, False
+
+
+def announce(server: Server) -> bool:
+    """Marks the custom parameters of the current registry as ready; False when the registry has changed meanwhile.
+
+    Readiness changes no entries, so the number stays; other workers see it with their next look at the records.
+    """
+    number = server.registry.version
+    keys = registries.custom_keys(server.registry)
+
+    def mark(transaction: Transaction) -> bool:
+        if registries.version(transaction) != number:
+            return False
+        record: dict[str, Any] = dict(transaction.get_meta(registries.REGISTRY) or {})
+        if set(record.get("ready", ())) != keys:
+            record["ready"] = sorted(keys)
+            transaction.put_meta(registries.REGISTRY, record)
+            registries.bump(transaction, ready=True)
+        return True
+
+    marked = server.store.transact(mark)
+    if marked:
+        # A write that began before this one may still commit entries of an older registry on a store whose transactions
+        # do not see each other; it is found here.
+        if server.store.stale(number, 1):
+            return False
+        registries.load(server)
+    return marked

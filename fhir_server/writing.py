@@ -1,0 +1,708 @@
+"""Writes on their way into a store: prepared before the transaction opens, resolved and versioned inside it.
+
+R4 http.html#create, #update, #patch, #delete, #ccreate, #cond-update, #trules. A single write and a transaction are the same
+thing here. `Plan.run` is the store's callback: it may run several times, so it changes nothing but what it returns.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from fhir_server import registries
+from fhir_server.conditions import check_if_match, check_if_none_match
+from fhir_server.errors import (
+    BadRequest,
+    Conflict,
+    FhirError,
+    Forbidden,
+    Gone,
+    Issue,
+    MethodNotAllowed,
+    NotFound,
+    PreconditionFailed,
+    TooLarge,
+    Unprocessable,
+)
+from fhir_server.gzipped import deflate, inflate
+from fhir_server.resources import jsonformat
+from fhir_server.resources.references import literal_targets
+from fhir_server.resources.types import TYPE_SET
+from fhir_server.search import ast
+from fhir_server.storage.protocol import Transaction
+from fhir_server.storage.writes import MAX_STORED, Document, Stored, Version
+from fhir_server.wire import instant
+
+if TYPE_CHECKING:
+    from fhir_server.linking import Links
+    from fhir_server.repository import Repository
+
+_VERSION_MARK: Final = secrets.token_hex(12)
+_UPDATED_MARK: Final = secrets.token_hex(12)
+_VERSION_BYTES: Final = _VERSION_MARK.encode()
+_UPDATED_BYTES: Final = _UPDATED_MARK.encode()
+_MARK_LENGTH: Final = len(_VERSION_BYTES)
+
+
+@dataclass(frozen=True, slots=True)
+class Criteria:
+    """Resolved and narrowed criteria of a conditional interaction; `key` is their normalized text, the name of their lock."""
+
+    type: str
+    search: ast.Search
+    key: str
+
+
+@dataclass(slots=True)
+class Write:
+    """One create, update, patch or delete. `if_match` and `if_none_match` are version ids, ("*",) for any.
+
+    `criteria`: of a conditional write; for a create those of If-None-Exist. `patch` makes the new resource of the current one and
+    depends on nothing else. `many`: how many resources a conditional delete may meet. `label` is ``Bundle.entry[3]`` in a
+    Bundle, else "". `full_url` is that entry's, by which other entries refer to it.
+    """
+
+    action: Literal["create", "update", "patch", "delete"]
+    type: str
+    id: str | None = None
+    resource: dict[str, Any] | None = None
+    criteria: Criteria | None = None
+    if_match: tuple[str, ...] | None = None
+    if_none_match: tuple[str, ...] | None = None
+    patch: Callable[[dict[str, Any]], dict[str, Any]] | None = None
+    many: int = 1
+    label: str = ""
+    full_url: str = ""
+
+
+@dataclass(slots=True)
+class Result:
+    """What became of one Write. `found` is a create whose criteria met an existing resource; `nothing` a delete of nothing.
+
+    `json` is the resource as it was stored, where this write stored one; else `version.body` has it, if anything.
+    """
+
+    outcome: Literal["created", "updated", "deleted", "found", "nothing"]
+    version: Version | Stored | None = None
+    json: bytes | None = None
+    issues: list[Issue] = field(default_factory=list)
+
+
+class StaleRegistry(Exception):
+    """The registry changed since the entries were extracted; everything is prepared again."""
+
+
+class AlreadyDone(Exception):
+    """The ledger says that this Bundle, or this entry of it, was executed before."""
+
+
+METHODS: Final = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
+"""R4 http.html#trules: DELETE, POST, PUT and PATCH, then GET."""
+
+_TERMINOLOGY: Final = frozenset(("CodeSystem", "ValueSet", "ConceptMap", "NamingSystem"))
+
+
+# --- JSON with places for version and time ----------------------------------------------------------------------------
+
+
+class Form:
+    """A resource's JSON with places for version and time, so that filling them in needs no second encoding."""
+
+    __slots__ = ("head", "middle", "tail", "time_first")
+
+    def __init__(self, resource: Mapping[str, Any], id: str) -> None:
+        data = jsonformat.encode(with_server_values(resource, id, _VERSION_MARK, _UPDATED_MARK))
+        at_version, at_time = data.index(_VERSION_BYTES), data.index(_UPDATED_BYTES)
+        self.time_first = at_time < at_version
+        first, second = (at_time, at_version) if self.time_first else (at_version, at_time)
+        self.head = data[:first]
+        self.middle = data[first + _MARK_LENGTH : second]
+        self.tail = data[second + _MARK_LENGTH :]
+
+    def fill(self, version: int, updated: int) -> bytes:
+        """The JSON of that version."""
+        number, time = str(version).encode(), instant(updated).encode()
+        if self.time_first:
+            number, time = time, number
+        return b"".join((self.head, number, self.middle, time, self.tail))
+
+
+def with_server_values(resource: Mapping[str, Any], id: str, version: str, updated: str) -> dict[str, Any]:
+    """The resource with the server's id, meta.versionId and meta.lastUpdated; member order kept. R4 http.html#update."""
+    meta = resource.get("meta")
+    new_meta: dict[str, Any] = {}
+    if not meta or "versionId" not in meta:
+        new_meta["versionId"] = version
+    if not meta or "lastUpdated" not in meta:
+        new_meta["lastUpdated"] = updated
+    for name, value in (meta or {}).items():
+        if name == "versionId":
+            new_meta[name] = version
+        elif name == "lastUpdated":
+            new_meta[name] = updated
+        elif name not in ("_versionId", "_lastUpdated"):
+            new_meta[name] = value
+    if "id" in resource and "meta" in resource:
+        return {**resource, "id": id, "meta": new_meta}
+    result: dict[str, Any] = {}
+    if "id" not in resource:
+        result["resourceType"] = resource["resourceType"]
+        result["id"] = id
+        if "meta" not in resource:
+            result["meta"] = new_meta
+    for name, value in resource.items():
+        if name == "id":
+            result["id"] = id
+            if "meta" not in resource:
+                result["meta"] = new_meta
+        elif name == "meta":
+            result["meta"] = new_meta
+        else:
+            result[name] = value
+    return result
+
+
+def parse_body(body: bytes) -> dict[str, Any]:
+    """The resource in a stored gzip member."""
+    return jsonformat.parse(inflate(body))  # type: ignore[no-any-return]
+
+
+# --- errors -----------------------------------------------------------------------------------------------------------
+
+
+def relabel(error: FhirError, label: str) -> FhirError:
+    """The same error, its issues naming the Bundle entry at fault."""
+    if not label or any(path.startswith("Bundle.entry[") for issue in error.issues for path in issue.expression):
+        return error
+    return type(error)(str(error), issues=[issue.at(label) for issue in error.issues], headers=error.headers)
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A Write with what could be made before the transaction. `fresh`: its id was made here, so nothing can be stored there."""
+
+    write: Write
+    id: str | None
+    fresh: bool = False
+    resource: dict[str, Any] | None = None
+    documents: tuple[Document, ...] | None = None
+    claims: tuple[str, ...] = ()
+    form: Form | None = None
+    issues: list[Issue] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return f"{self.write.type}/{self.id}"
+
+
+@dataclass(slots=True)
+class Target:
+    """What a write turned out to address, inside the transaction: per write one, for a conditional delete several.
+
+    `current`: as stored, if known already. `alias`: the earlier write of the same transaction that creates the same thing.
+    """
+
+    id: str
+    current: Stored | None = None
+    known: bool = False
+    found: bool = False
+    alias: int | None = None
+
+
+class Plan:
+    """Everything about some writes that does not depend on stored state, and the callback that does the rest."""
+
+    def __init__(self, repository: Repository, writes: Sequence[Write], links: Links | None) -> None:
+        self.repository = repository
+        self.server = repository.server
+        self.registry = self.server.registry
+        self.policy = repository.context.policy
+        self.links = links
+        self.writes = writes
+        self.order = sorted(range(len(writes)), key=lambda index: ORDER[writes[index].action])
+        self.changes_registry = any(write.type == "SearchParameter" for write in writes)
+        self.changes_terminology = any(write.type in _TERMINOLOGY for write in writes)
+        self.locks = sorted({write.criteria.key for write in writes if write.criteria is not None})
+        self.prepared = [self._identify(write) for write in writes]
+        if links is not None:
+            links.expect({one.write.full_url: one.address for one in self.prepared if one.write.full_url and one.id})
+        issues: list[Issue] = []
+        failure: FhirError | None = None
+        for one in self.prepared:
+            try:
+                self._prepare(one)
+            except FhirError as error:
+                # All findings of a transaction at once.
+                labelled = relabel(error, one.write.label)
+                issues.extend(labelled.issues)
+                failure = failure if failure is not None and failure.status == 400 else labelled
+        if failure is not None:
+            raise type(failure)(str(failure), issues=issues, headers=failure.headers)
+
+    def _identify(self, write: Write) -> Prepared:
+        """Gives a new id to what is created, and provisionally to what a condition may find."""
+        if write.action == "create" or (write.criteria is not None and write.action == "update"):
+            if write.action == "update" and write.id is not None:
+                return Prepared(write, write.id)
+            return Prepared(write, self.server.new_id(), fresh=True)
+        return Prepared(write, write.id)
+
+    def _prepare(self, one: Prepared) -> None:
+        write = one.write
+        if write.resource is None:
+            return
+        resource = write.resource
+        late = False
+        one.issues = self.repository.validate(resource, write.type, self.links.urls if self.links else ())
+        if self.links is not None:
+            resource, late = self.links.rewrite(resource, write)
+        if write.type == "SearchParameter":
+            registries.check(resource)
+        if not late:
+            self._derive(one, resource)
+
+    def _derive(self, one: Prepared, resource: dict[str, Any]) -> None:
+        """Entries, claims and JSON of a resource whose address and references are known."""
+        assert one.id is not None
+        one.resource = resource
+        one.documents = self.server.extractor.documents(resource, one.address)
+        one.claims = self.server.interceptors.claims(one.write.type, resource)
+        one.form = Form(resource, one.id)
+
+    # --- inside the transaction ---------------------------------------------------------------------------------------
+
+    def run(
+        self, tx: Transaction, inside: Callable[[Repository], Any] | None, ledger_key: str | None
+    ) -> tuple[list[Result], list[Version], Any]:
+        """Resolves, checks and appends. Raises StaleRegistry, AlreadyDone, and every FhirError that a write may meet."""
+        if registries.version(tx) != self.registry.version:
+            raise StaleRegistry
+        if ledger_key is not None and tx.get_meta(ledger_key) is not None:
+            raise AlreadyDone
+        for key in self.locks:
+            tx.lock(key)
+        if len(self.writes) == 1:
+            targets = [self._target(0, tx, frozenset())]
+        else:
+            targets = self._targets(tx)
+        mapping = self._mapping(targets)
+        conditional = self._conditional_references(tx, targets, mapping) if self.links is not None else {}
+        current = self._current(tx, targets, mapping, conditional)
+        results, versions = self._versions(tx, targets, current, mapping, conditional)
+        if versions:
+            tx.append(versions)
+            if self.changes_registry:
+                registries.record(tx, versions, current)
+            if self.changes_terminology:
+                registries.bump(tx, terminology=True)
+        value = None
+        if inside is not None:
+            from fhir_server.repository import Repository
+
+            value = inside(Repository(self.server, self.repository.context, tx))
+        if ledger_key is not None:
+            tx.put_meta(ledger_key, True)
+        return results, versions, value
+
+    def _target(self, index: int, tx: Transaction, deleted: frozenset[str]) -> list[Target]:
+        """What write `index` addresses. `deleted`: what the same transaction deletes first."""
+        one = self.prepared[index]
+        write = one.write
+        if write.criteria is None:
+            assert one.id is not None
+            return [Target(one.id, known=one.fresh)]
+        search = write.criteria.search
+        room = (write.many if write.action == "delete" else 1) + len(deleted) + 1
+        page = tx.search(replace(search, count=room))
+        matches = [match for match in page.matches if match.address not in deleted]
+        if write.action == "delete":
+            if len(matches) > write.many:
+                raise _refuse(
+                    PreconditionFailed(
+                        f"The criteria match more than {write.many} resources; nothing was deleted.",
+                        code="multiple-matches",
+                    ),
+                    write,
+                )
+            return [Target(match.id, match, known=True) for match in matches]
+        if len(matches) > 1:
+            raise _refuse(PreconditionFailed("The criteria match several resources.", code="multiple-matches"), write)
+        if matches:
+            match = matches[0]
+            if write.action == "update" and write.id is not None and write.id != match.id:
+                raise _refuse(
+                    BadRequest("The id in the body is not that of the resource that the criteria match.", code="value"),
+                    write,
+                )
+            return [Target(match.id, match, known=True, found=write.action == "create")]
+        if write.action == "patch":
+            raise _refuse(NotFound("The criteria match no resource."), write)
+        assert one.id is not None
+        return [Target(one.id, known=one.fresh)]
+
+    def _targets(self, tx: Transaction) -> list[list[Target]]:
+        """Targets of all writes of a transaction, deletes first; nothing may be addressed twice. R4 http.html#trules."""
+        targets: list[list[Target]] = [[] for _ in self.writes]
+        taken: set[str] = set()
+        deleted: frozenset[str] = frozenset()
+        creating: dict[str, int] = {}
+        for index in self.order:
+            write = self.writes[index]
+            if write.action != "delete" and not deleted and taken:
+                deleted = frozenset(taken)
+            found = self._target(index, tx, frozenset() if write.action == "delete" else deleted)
+            if write.action == "create" and write.criteria is not None and not found[0].found:
+                found = [self._among_created(index, found[0], creating, tx)]
+            elif write.criteria is not None and write.action in ("update", "patch") and self._meets_created(write, tx):
+                raise _refuse(
+                    BadRequest("The criteria match a resource that the same transaction creates.", code="conflict"),
+                    write,
+                )
+            targets[index] = found
+            for target in found:
+                if target.found or target.alias is not None:
+                    continue
+                address = f"{write.type}/{target.id}"
+                if address in taken:
+                    raise _refuse(
+                        BadRequest("Two entries of the transaction write the same resource.", code="conflict"), write
+                    )
+                taken.add(address)
+        return targets
+
+    def _among_created(self, index: int, target: Target, creating: dict[str, int], tx: Transaction) -> Target:
+        """The same conditional create twice in one transaction creates once; two different ones cannot be told apart."""
+        write = self.writes[index]
+        assert write.criteria is not None
+        for other_index, other in enumerate(self.prepared):
+            if (
+                other.write.action == "create"
+                and other.write.criteria is None
+                and self._meets(write.criteria, other, tx)
+            ):
+                return Target(other.id or "", alias=other_index)
+        first = creating.setdefault(write.criteria.key, index)
+        if first == index:
+            return target
+        if self.writes[first].resource != write.resource:
+            raise _refuse(PreconditionFailed("Two different entries are to be created under the same criteria."), write)
+        return Target(self.prepared[first].id or "", alias=first)
+
+    def _meets_created(self, write: Write, tx: Transaction) -> bool:
+        assert write.criteria is not None
+        return any(
+            other.write.action == "create" and other.write is not write and self._meets(write.criteria, other, tx)
+            for other in self.prepared
+        )
+
+    def _meets(self, criteria: Criteria, other: Prepared, tx: Transaction) -> bool:
+        """Whether criteria match a resource of this very transaction, decided in memory."""
+        if other.write.type != criteria.type or other.resource is None or other.documents is None:
+            return False
+        return self.repository.matches(criteria.search.select, other.documents, tx)
+
+    def _mapping(self, targets: list[list[Target]]) -> dict[str, str]:
+        """fullUrl -> address of what it turned out to be, where that is not what was expected."""
+        changed: dict[str, str] = {}
+        for one, found in zip(self.prepared, targets, strict=True):
+            if one.write.full_url and found and one.write.action != "delete" and found[0].id != one.id:
+                changed[one.write.full_url] = f"{one.write.type}/{found[0].id}"
+        return changed
+
+    def _conditional_references(
+        self, tx: Transaction, targets: list[list[Target]], mapping: Mapping[str, str]
+    ) -> dict[str, str]:
+        """Search references -> addresses. They see the state after all writes, those of this transaction included."""
+        assert self.links is not None
+        found: dict[str, str] = {}
+        written: dict[str, Prepared] = {}
+        touched: set[str] = set()
+        if self.links.conditional:
+            for one, own in zip(self.prepared, targets, strict=True):
+                for target in own:
+                    if not target.found and target.alias is None:
+                        touched.add(f"{one.write.type}/{target.id}")
+                        if one.write.resource is not None:
+                            written[f"{one.write.type}/{target.id}"] = one
+        for text, (criteria, write) in self.links.conditional.items():
+            page = tx.search(replace(criteria.search, count=2 + len(touched)))
+            addresses = {match.address for match in page.matches if match.address not in touched}
+            for address, one in written.items():
+                if one.write.type != criteria.type:
+                    continue
+                documents = one.documents or self.server.extractor.documents(
+                    self.links.rewrite(one.write.resource or {}, one.write)[0], address
+                )
+                if self.repository.matches(criteria.search.select, documents, tx):
+                    addresses.add(address)
+            if len(addresses) != 1:
+                number = "no resource" if not addresses else "several resources"
+                raise _refuse(
+                    PreconditionFailed(
+                        f"A conditional reference to {criteria.type} matches {number}.",
+                        code="not-found" if not addresses else "multiple-matches",
+                    ),
+                    write,
+                )
+            found[text] = addresses.pop()
+        return found
+
+    def _current(
+        self,
+        tx: Transaction,
+        targets: list[list[Target]],
+        mapping: Mapping[str, str],
+        conditional: Mapping[str, str],
+    ) -> dict[str, Stored]:
+        """What is stored at every address that is written, in one command; under integrity also what is referred to."""
+        wanted: dict[str, None] = {}
+        present: dict[str, Stored] = {}
+        written: set[str] = set()
+        for one, own in zip(self.prepared, targets, strict=True):
+            for target in own:
+                address = f"{one.write.type}/{target.id}"
+                if target.current is not None:
+                    present[address] = target.current
+                elif not target.known and target.alias is None:
+                    wanted[address] = None
+                if one.write.action != "delete":
+                    written.add(address)
+        if wanted:
+            present.update(tx.read_many(list(wanted)))
+        return present
+
+    def _versions(
+        self,
+        tx: Transaction,
+        targets: list[list[Target]],
+        current: Mapping[str, Stored],
+        mapping: Mapping[str, str],
+        conditional: Mapping[str, str],
+    ) -> tuple[list[Result], list[Version]]:
+        results: list[Result | None] = [None] * len(self.writes)
+        versions: list[Version] = []
+        now = tx.now()
+        removed: list[str] = []
+        texts: list[tuple[Write, dict[str, Any], str]] = []
+        for index in self.order:
+            write = self.writes[index]
+            try:
+                if write.action == "delete":
+                    result = self._delete(tx, index, targets[index], current, now, versions, removed)
+                else:
+                    result = self._write(
+                        tx, index, targets[index][0], current, now, versions, mapping, conditional, texts
+                    )
+            except FhirError as error:
+                raise relabel(error, write.label) from None
+            results[index] = result
+        for index, own in enumerate(targets):
+            if own and own[0].alias is not None:
+                original = results[own[0].alias]
+                assert original is not None
+                results[index] = Result("found", original.version, original.json)
+        if self.server.settings.integrity:
+            self._check_integrity(tx, texts, removed, versions)
+        return [result for result in results if result is not None], versions
+
+    def _delete(
+        self,
+        tx: Transaction,
+        index: int,
+        targets: list[Target],
+        current: Mapping[str, Stored],
+        now: int,
+        versions: list[Version],
+        removed: list[str],
+    ) -> Result:
+        """Appends deletions; what is deleted already, or never was, stays as it is. R4 http.html#delete."""
+        write = self.writes[index]
+        result = Result("nothing")
+        if not targets:
+            check_if_match(write.if_match, None)
+        for target in targets:
+            address = f"{write.type}/{target.id}"
+            stored = current.get(address)
+            if stored is not None and not self.policy.everything and not self._may_see(tx, stored):
+                stored = None
+            check_if_match(write.if_match, stored)
+            if stored is None:
+                continue
+            if stored.body is None:
+                result.version = stored
+                continue
+            self._intercept(tx, address, None, stored)
+            version = Version(
+                write.type,
+                target.id,
+                stored.version + 1,
+                _after(now, stored.updated),
+                "DELETE",
+                None,
+                registry=self.registry.version,
+            )
+            versions.append(version)
+            removed.append(address)
+            result = Result("deleted", version)
+        return result
+
+    def _write(
+        self,
+        tx: Transaction,
+        index: int,
+        target: Target,
+        current: Mapping[str, Stored],
+        now: int,
+        versions: list[Version],
+        mapping: Mapping[str, str],
+        conditional: Mapping[str, str],
+        texts: list[tuple[Write, dict[str, Any], str]],
+    ) -> Result | None:
+        write, prepared = self.writes[index], self.prepared[index]
+        if target.alias is not None:
+            return None
+        address = f"{write.type}/{target.id}"
+        stored = current.get(address)
+        if target.found:
+            return Result("found", stored)
+        if stored is not None and not self.policy.everything and not self._may_see(tx, stored):
+            raise NotFound(f"There is no {write.type} with this id.")
+        check_if_match(write.if_match, stored)
+        check_if_none_match(write.if_none_match, stored)
+        one = prepared
+        if write.action == "patch":
+            one = self._patched(prepared, target, stored, mapping, conditional)
+        elif write.action == "update" and stored is None and not self.server.settings.update_create:
+            raise MethodNotAllowed("Clients may not choose ids.", headers={"Allow": "GET, HEAD"})
+        elif one.form is None or target.id != one.id or (self.links is not None and self.links.depends(write, mapping)):
+            one = Prepared(write, target.id, issues=prepared.issues)
+            resource = write.resource or {}
+            if self.links is not None:
+                resource = self.links.rewrite(resource, write, mapping, conditional)[0]
+            self._derive(one, resource)
+        if self.server.interceptors.before_commit:
+            changed = self._intercept(tx, address, one.resource, stored)
+            if changed is not None and changed is not one.resource:
+                one = Prepared(write, target.id, issues=one.issues)
+                self._derive(one, changed)
+        assert one.documents is not None
+        assert one.form is not None
+        if not self.policy.everything and not self.repository.permits(one.documents, tx, now):
+            raise Forbidden("The resource would be outside what is granted.")
+        number = 1 if stored is None else stored.version + 1
+        updated = now if stored is None else _after(now, stored.updated)
+        data = one.form.fill(number, updated)
+        body = deflate(data)
+        if len(body) > MAX_STORED:
+            raise TooLarge(f"A resource may have at most {MAX_STORED:,} bytes when compressed.")
+        version = Version(
+            write.type,
+            target.id,
+            number,
+            updated,
+            METHODS[write.action],
+            body,
+            one.documents,
+            one.claims,
+            self.registry.version,
+        )
+        versions.append(version)
+        if self.server.settings.integrity and one.resource is not None:
+            texts.append((write, one.resource, address))
+        created = stored is None or stored.body is None
+        return Result("created" if created else "updated", version, data, one.issues)
+
+    def _patched(
+        self,
+        one: Prepared,
+        target: Target,
+        stored: Stored | None,
+        mapping: Mapping[str, str],
+        conditional: Mapping[str, str],
+    ) -> Prepared:
+        """The current resource with the patch applied, validated like an update with that content. R4 http.html#patch."""
+        write = one.write
+        if stored is None:
+            raise NotFound(f"There is no {write.type} with this id.")
+        if stored.body is None:
+            raise Gone(f"The {write.type} has been deleted.")
+        assert write.patch is not None
+        resource = write.patch(parse_body(stored.body))
+        if (
+            not isinstance(resource, dict)
+            or resource.get("resourceType") != write.type
+            or resource.get("id") != target.id
+        ):
+            raise BadRequest("A patch may not change the type or the id.", code="value")
+        patched = Prepared(write, target.id)
+        patched.issues = self.repository.validate(resource, write.type, self.links.urls if self.links else ())
+        if self.links is not None:
+            resource = self.links.rewrite(resource, write, mapping, conditional)[0]
+        if write.type == "SearchParameter":
+            registries.check(resource)
+        self._derive(patched, resource)
+        return patched
+
+    def _intercept(
+        self, tx: Transaction, address: str, resource: dict[str, Any] | None, stored: Stored | None
+    ) -> dict[str, Any] | None:
+        hooks = self.server.interceptors.before_commit
+        if not hooks:
+            return resource
+        before = parse_body(stored.body) if stored is not None and stored.body is not None else None
+        for hook in hooks:
+            resource = hook(tx, address, resource, before)
+        return resource
+
+    def _may_see(self, tx: Transaction, stored: Stored) -> bool:
+        return self.repository.visible(stored, tx)
+
+    def _check_integrity(
+        self,
+        tx: Transaction,
+        texts: list[tuple[Write, dict[str, Any], str]],
+        removed: list[str],
+        versions: list[Version],
+    ) -> None:
+        """HESTIA_INTEGRITY: literal references lead somewhere (422), and nothing that is referred to disappears (409)."""
+        alive = {version.address for version in versions if version.body is not None}
+        gone = set(removed)
+        wanted: dict[str, list[tuple[Write, str]]] = {}
+        for write, resource, _ in texts:
+            for reference, path in literal_targets(resource, self.server.extractor.settings.base_urls):
+                if reference not in alive and reference.partition("/")[0] in TYPE_SET:
+                    wanted.setdefault(reference, []).append((write, path))
+        present = tx.read_many(list(wanted)) if wanted else {}
+        issues: list[Issue] = []
+        for reference, places in wanted.items():
+            target = present.get(reference)
+            if reference in gone or target is None or target.body is None:
+                for write, path in places:
+                    issue = Issue(
+                        "error", "not-found", "The reference leads to a resource that does not exist.", (path,)
+                    )
+                    issues.append(issue.at(write.label) if write.label else issue)
+        if issues:
+            raise Unprocessable("A reference leads nowhere.", issues=issues)
+        if gone:
+            written = alive | gone
+            params = registries.reference_params(self.registry)
+            test = ast.Compare("key", "in", tuple(sorted(gone)))
+            search = ast.Search(ast.Select(None, ast.Exists(params, "key", test)), count=len(written) + 1)
+            if any(match.address not in written for match in tx.search(search).matches):
+                raise Conflict("The resource is referred to by others, and this server keeps references whole.")
+
+
+def _refuse(error: FhirError, write: Write) -> FhirError:
+    return relabel(error, write.label)
+
+
+def _after(now: int, before: int) -> int:
+    """A time after the predecessor's; a multiple of a millisecond."""
+    return now if now > before else before - before % 1000 + 1000
