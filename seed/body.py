@@ -22,7 +22,6 @@ _LIMITS: Final = {
     "hba1c": (4.2, 13.0),
     "glucose": (3.6, 20.0),
     "k": (3.1, 5.8),
-    "na": (130.0, 150.0),
     "hgb": (65.0, 185.0),
     "tsh": (0.05, 60.0),
     "urate": (120.0, 720.0),
@@ -62,7 +61,6 @@ class Body:
             "urea": rng.gauss(5.2, 0.6),
             "urate": rng.gauss(345 if male else 265, 25),
             "k": rng.gauss(4.2, 0.15),
-            "na": rng.gauss(141, 1),
             "acr": rng.uniform(5, 14),
             "hba1c": rng.gauss(5.3, 0.15),
             "alt": rng.gauss(20, 4),
@@ -78,8 +76,6 @@ class Body:
         }
         self._derived: dict[str, Callable[[datetime.date], float]] = {
             "neutrophils": lambda _: self.lab["wbc"] * (0.58 + 0.2 * self.infection) * (1 + self.infection),
-            "rbc": lambda _: self.lab["hgb"] / 30.5,
-            "hct": lambda _: self.lab["hgb"] * 0.298,
             "glucose": lambda _: self.lab["hba1c"] * 1.3 - 1.8,
         }
         self._tallest = 0.0

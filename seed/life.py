@@ -113,7 +113,7 @@ class Life:
         usual = self.chart.doctor(department)
         ordered = sorted(choice, key=lambda post: post.role != usual.role)
         for post in ordered:
-            recorded = (self.world.today - day).days <= 365
+            recorded = (self.world.today - day).days <= 210
             place = self.world.rota.past(post, day, mode, self.chart.taken, recorded, self.chart.end)
             if place is not None:
                 return place

@@ -184,8 +184,9 @@ def laboratory(visit: Visit, key: str, positive: bool = False) -> JSON:
     `positive` is the answer of tests that only say yes or no. Returns the report.
     """
     chart, panel = visit.chart, PANELS[key]
-    collected = visit.end + datetime.timedelta(minutes=10 + 2 * visit.panels)
-    issued = collected + datetime.timedelta(minutes=95)
+    # One drawing serves all panels of a visit that need the same kind of specimen.
+    collected = visit.end + datetime.timedelta(minutes=15)
+    issued = collected + datetime.timedelta(minutes=95 + visit.panels)
     visit.panels += 1
     number = business_number("L", visit.day, chart.person.number, key, visit.panels)
     code = concept(coding(LOINC, panel.loinc, panel.en), text=panel.zh)
@@ -207,19 +208,24 @@ def laboratory(visit: Visit, key: str, positive: bool = False) -> JSON:
         performer=[reference("Organization/dept-laboratory", "检验科")],
         reasonReference=visit.reasons(),
     )
-    specimen = resource(
-        "Specimen",
-        chart.new_id("Specimen"),
-        accessionIdentifier=identifier(sid("specimen-no"), number.replace("L", "B", 1)),
-        status="available",
-        type=panel.specimen.codeable(),
-        subject=chart.subject(),
-        receivedTime=stamp(collected + datetime.timedelta(minutes=20)),
-        request=[reference(order)],
-        collection={"collectedDateTime": stamp(collected)},
-    )
+    specimen = visit.specimens.get(panel.specimen.zh)
+    if specimen is None:
+        specimen = resource(
+            "Specimen",
+            chart.new_id("Specimen"),
+            accessionIdentifier=identifier(sid("specimen-no"), number.replace("L", "B", 1)),
+            status="available",
+            type=panel.specimen.codeable(),
+            subject=chart.subject(),
+            receivedTime=stamp(visit.end + datetime.timedelta(minutes=40)),
+            collection={"collectedDateTime": stamp(collected)},
+        )
+        specimen["request"] = []
+        visit.specimens[panel.specimen.zh] = specimen
+        visit.add(specimen)
+    specimen["request"].append(reference(order))
     order["specimen"] = [reference(specimen)]
-    visit.add(order, specimen)
+    visit.add(order)
     values = chart.body.sample(panel.members, visit.day)
     results = []
     abnormal = []

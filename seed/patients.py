@@ -135,7 +135,7 @@ def people(patients: int, seed: int, today: datetime.date) -> list[Person]:
         else:
             birth, order = add_years(today, -int(part.age)) - datetime.timedelta(days=rng.randint(12, 345)), None
         ago = part.died_days_ago
-        since = max(birth, today - datetime.timedelta(days=(ago or 0) + rng.randint(640, 1020)))
+        since = max(birth, today - datetime.timedelta(days=(ago or 0) + rng.randint(600, 960)))
         person = Person(
             number,
             part,

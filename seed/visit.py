@@ -65,6 +65,7 @@ class Visit:
         self.first = True
         self.systolic: int | None = None
         self.panels = 0
+        self.specimens: dict[str, JSON] = {}
         self.discharge = "home"
         self.ward: str | None = None
         self.charges: list[billing.Charge] = []
@@ -78,8 +79,8 @@ class Visit:
 
     @property
     def recent(self) -> bool:
-        """Whether it is of the last half year, from which bills and ratings are kept."""
-        return (self.chart.world.today - self.day).days <= 182
+        """Whether it is of the last four months, from which bills and ratings are kept."""
+        return (self.chart.world.today - self.day).days <= 122
 
     def add(self, *items: JSON) -> None:
         """Adds resources to the visit's group."""
@@ -257,7 +258,7 @@ class Visit:
         age_of_visit = (chart.world.today - self.day).days
         if self.kind == "IMP":
             group.append(documents.discharge_summary(self))
-        elif age_of_visit <= 430:
+        elif age_of_visit <= 400:
             group.append(documents.visit_note(self))
         if self.recent:
             group += billing.bill(self)

@@ -100,7 +100,7 @@ class CheckUp(Course):
             status = diagnoses.SMOKER if "smoker" in flags else diagnoses.NEVER_SMOKED
             smoking(visit, diagnoses.EX_SMOKER if "exsmoker" in flags else status)
         for panel in ("cbc", "lipids", "glycaemia", "liver"):
-            if self.chart.due(panel, visit.day, 1200 if panel in ("liver", "cbc") else 300):
+            if self.chart.due(panel, visit.day, 300 if panel == "glycaemia" else 700 if panel == "lipids" else 1200):
                 laboratory(visit, panel)
         visit.say("evaluation", "健康体检。")
         visit.charge("check-up", "健康体检套餐", str(Decimal("199.00")), "registration")
