@@ -17,8 +17,19 @@ from typing import Any, Final, TypeAlias
 
 from fhir_server import definitions
 from fhir_server.search.ast import CONTAINED
+from fhir_server.search.documents import Document, KeyEntry, RangeEntry
 from fhir_server.search.paths import Branch, Exist, ExtensionWith, First, Get, Step, Where
-from fhir_server.search.registry import CANONICAL_UNIT, FIELDS, IDENTIFIER, OF_TYPE, TEXT, WORDS, Component, Param, Registry
+from fhir_server.search.registry import (
+    CANONICAL_UNIT,
+    FIELDS,
+    IDENTIFIER,
+    OF_TYPE,
+    TEXT,
+    WORDS,
+    Component,
+    Param,
+    Registry,
+)
 from fhir_server.search.settings import UCUM, Settings
 from fhir_server.search.values import (
     CLASS_MARK,
@@ -41,7 +52,6 @@ from fhir_server.search.values import (
     width_class,
     word_keys,
 )
-from fhir_server.search.documents import Document, KeyEntry, RangeEntry
 
 Keys: TypeAlias = list[KeyEntry]
 Ranges: TypeAlias = list[RangeEntry]
@@ -51,6 +61,9 @@ Handler: TypeAlias = Callable[[Any, int, Keys, Ranges, Context], None]
 """(value, number, keys, ranges, context): appends the entries of one element."""
 Walk: TypeAlias = Callable[[Mapping[str, Any], Keys, Ranges, Context, Mapping[str, Any]], None]
 """(element, keys, ranges, context, resource)"""
+
+EXTRACTION_VERSION: Final = 1
+"""Changes whenever the same resource would be given other entries: stores that were filled by another one are reindexed."""
 
 _RELATIVE: Final = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?", re.ASCII)
 _ABSOLUTE: Final = re.compile(
@@ -225,7 +238,9 @@ class Extractor:
             return None
         try:
             return self._terminology.expand(binding)
-        except Exception:  # whatever this terminology raises when it does not know a value set: then codes have no system
+        except (
+            Exception
+        ):  # whatever this terminology raises when it does not know a value set: then codes have no system
             return None
 
     # --- references, uris ---------------------------------------------------------------------------------------------
@@ -430,10 +445,10 @@ class Extractor:
             if len(comparator) == 1:
                 for at in range(before, len(ranges)):
                     param, kind, low, high, text = ranges[at]
-                    assert isinstance(low, str) and isinstance(high, str)
-                    ranges[at] = (
-                        (param, kind, low, just_below(high), text) if below else (param, kind, just_above(low), high, text)
-                    )
+                    if below:
+                        ranges[at] = (param, kind, low, just_below(str(high)), text)
+                    else:
+                        ranges[at] = (param, kind, just_above(str(low)), high, text)
             return
         key = number_key(amount)
         ranges.append((number, "=", key, key, unit_text(*unit)))

@@ -87,7 +87,7 @@ class MemoryCorpus:
 _COLUMNS = {"key": 1, "low": 2, "high": 3, "unit": 4}
 
 
-def compare(operator: str, have: Any, value: Scalar | tuple[Scalar, ...]) -> bool:
+def compare(operator: str, have: Any, value: Any) -> bool:
     """One comparison. Text and numbers never meet: entries of one parameter and class hold values of one type."""
     match operator:
         case "in":
@@ -171,9 +171,7 @@ def _keys(document: Document, params: Iterable[int]) -> list[str]:
     return [key for number, key in document.keys if number in wanted]
 
 
-def _field(
-    name: str, operator: str, value: Scalar | tuple[Scalar, ...], document: Document, corpus: Corpus
-) -> bool:
+def _field(name: str, operator: str, value: Scalar | tuple[Scalar, ...], document: Document, corpus: Corpus) -> bool:
     if name == "type":
         return compare(operator, document.type, value)
     if is_contained(document):
@@ -239,12 +237,7 @@ def _sorted(documents: list[Document], key: SortKey, corpus: Corpus) -> list[Doc
     present = [one for one in documents if values[one.address] is not None]
     absent = [one for one in documents if values[one.address] is None]
     order: Callable[[Document], Any] = lambda one: values[one.address]  # noqa: E731
-    if key.descending:
-        # reverse=True keeps the order of equals only when the list is reversed twice.
-        present = list(reversed(sorted(reversed(present), key=order)))
-    else:
-        present = sorted(present, key=order)
-    return present + absent
+    return sorted(present, key=order, reverse=key.descending) + absent
 
 
 def includes(search: Search, matched: Iterable[str], corpus: Corpus) -> list[str]:
@@ -271,8 +264,7 @@ def _included(include: Include, addresses: Sequence[str], corpus: Corpus) -> lis
     sources = [
         document
         for address in addresses
-        if (document := corpus.get(address)) is not None
-        and (include.source is None or document.type in include.source)
+        if (document := corpus.get(address)) is not None and (include.source is None or document.type in include.source)
     ]
     if include.reverse:
         pointed = {document.address for document in sources}

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 from fhir_server.resources import compartments
 from fhir_server.search.ast import Compare, Exists, Field, Node, Or
-from fhir_server.search.registry import Registry
 from fhir_server.search.documents import Document
+from fhir_server.search.registry import Registry
 
 
 def node(registry: Registry, name: str, id: str, types: Iterable[str]) -> Node:

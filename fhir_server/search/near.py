@@ -40,7 +40,9 @@ def near_test(parts: list[str], default_km: float) -> Test:
         distance = parse_number(parts[2])
         scale = _KILOMETRES.get(parts[3] or "km") if len(parts) == 4 else 1.0
         if distance is None or not Decimal(0) <= distance < 10**12 or scale is None:
-            raise BadRequest("The distance of `near` is a number that is not negative, with units of UCUM.", code="value")
+            raise BadRequest(
+                "The distance of `near` is a number that is not negative, with units of UCUM.", code="value"
+            )
         radius = float(distance) * scale
     return circle(latitude, longitude, radius)
 
@@ -56,7 +58,9 @@ def circle(latitude: float, longitude: float, radius_km: float) -> Test:
     tests: list[Test] = []
     for index in range(STRIPS):
         low, high = south + index * height, south + (index + 1) * height
-        half = max(_half_width(latitude, angle, low), _half_width(latitude, angle, high), _widest(latitude, angle, low, high))
+        half = max(
+            _half_width(latitude, angle, low), _half_width(latitude, angle, high), _widest(latitude, angle, low, high)
+        )
         band = (
             Compare("low", ">=", math.floor(low * _MICRO)),
             Compare("low", "<", math.ceil(high * _MICRO) + (1 if index == STRIPS - 1 else 0)),

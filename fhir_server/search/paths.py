@@ -14,7 +14,19 @@ from typing import Any, Final, TypeAlias
 
 from fhir_server import definitions
 from fhir_server.fhirpath import parse
-from fhir_server.fhirpath.ast import Binary, Call, External, Focus, Index, Literal, Member, Node, This, TypeOp, TypeSpecifier
+from fhir_server.fhirpath.ast import (
+    Binary,
+    Call,
+    External,
+    Focus,
+    Index,
+    Literal,
+    Member,
+    Node,
+    This,
+    TypeOp,
+    TypeSpecifier,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +143,9 @@ def branches(node: Node, context: str) -> list[Branch] | None:
             return [Branch((), context)] if name in _ancestors(context) else []
         case Member(source=source, name=name):
             return _members(branches(source, context), name)
-        case Call(source=source, name="as" | "ofType", args=(specifier,)) | TypeOp(
-            op="as", operand=source, type=specifier
+        case (
+            Call(source=source, name="as" | "ofType", args=(specifier,))
+            | TypeOp(op="as", operand=source, type=specifier)
         ):
             return _typed(branches(source, context), specifier)
         case Call(source=source, name="where", args=(condition,)):

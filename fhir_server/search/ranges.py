@@ -18,7 +18,6 @@ from fhir_server.search.values import (
     WIDTHS,
     exact_sum,
     just_above,
-    just_below,
     number_key,
     precision_range,
 )
@@ -42,7 +41,9 @@ class Window:
 
     def merged(self, other: Window) -> Window:
         """Both windows, on the same entry."""
-        start = self.start if other.start is None or (self.start is not None and self.start >= other.start) else other.start  # type: ignore[operator]
+        start = (
+            self.start if other.start is None or (self.start is not None and self.start >= other.start) else other.start
+        )  # type: ignore[operator]
         stop = self.stop if other.stop is None or (self.stop is not None and self.stop <= other.stop) else other.stop  # type: ignore[operator]
         return Window(self.kind, start, stop, self.rest + other.rest)
 
@@ -109,6 +110,11 @@ def date_windows(prefix: str, a: int, b: int, now: int, kinds: str = "012") -> t
             window = Window(kind, after(a), b, (high(">", a),))
         found.append(window)
     return tuple(found)
+
+
+def overlap_windows(a: int, b: int, kinds: str = "012") -> tuple[Window, ...]:
+    """Windows for entries that overlap [a, b)."""
+    return date_windows("ap", a, b, a, kinds)
 
 
 def _low(operator: str, value: Scalar) -> Compare:
@@ -213,9 +219,9 @@ __all__ = [
     "NumberRange",
     "Window",
     "date_windows",
-    "just_below",
     "number_range",
     "number_windows",
+    "overlap_windows",
     "split_prefix",
     "window_test",
 ]

@@ -335,7 +335,9 @@ def problems(resource: Mapping[str, Any]) -> list[Issue]:
 
     code = str(resource.get("code", ""))
     if not code or code.startswith("_") or any(character in code for character in ".:$|,\\ "):
-        issue("The code of an active search parameter must be usable in a URL and not begin with an underscore.", "code")
+        issue(
+            "The code of an active search parameter must be usable in a URL and not begin with an underscore.", "code"
+        )
     # Both the resource's own canonical and a copy of an official one conflict: the built-in stays in force.
     for name in custom_bases(resource):
         if code in _builtin_params(name):

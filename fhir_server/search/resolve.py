@@ -10,10 +10,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from operator import methodcaller
 from typing import Any, Final, Literal, TypeAlias
 
 from fhir_server.errors import BadRequest, Issue, NotSupported
 from fhir_server.resources import compartments
+from fhir_server.search import membership
 from fhir_server.search.ast import (
     ANY,
     EVERYTHING,
@@ -36,11 +38,18 @@ from fhir_server.search.ast import (
     SortKey,
     Test,
 )
-from fhir_server.search import membership
 from fhir_server.search.extract import ReferenceKeys
 from fhir_server.search.near import near_test
 from fhir_server.search.parse import Has, Link, parse_name, split, split_values, unescape
-from fhir_server.search.ranges import Window, any_of, date_windows, number_range, number_windows, split_prefix, window_test
+from fhir_server.search.ranges import (
+    Window,
+    any_of,
+    date_windows,
+    number_range,
+    number_windows,
+    split_prefix,
+    window_test,
+)
 from fhir_server.search.registry import (
     CANONICAL_UNIT,
     IDENTIFIER,
@@ -71,7 +80,7 @@ from fhir_server.search.values import (
 
 Types: TypeAlias = tuple[str, ...] | None
 Pairs: TypeAlias = Iterable[tuple[str, str]]
-Plan: TypeAlias = Callable[[tuple[str, ...], "list[Issue]"], Node]
+Plan: TypeAlias = "Callable[[tuple[str, ...], list[Issue]], Node | Windowed]"
 """(values, still escaped; issues to add to) -> node"""
 
 MAX_HIERARCHY: Final = 10
@@ -169,7 +178,7 @@ class Resolver:
         """See the module's `resolve`."""
         strict = handling == "strict"
         pairs = list(pairs)
-        nodes: list[Node] = []
+        nodes: list[Node | Windowed] = []
         issues: list[Issue] = []
         applied: list[tuple[str, str]] = []
         results: list[tuple[str, str]] = []
@@ -188,24 +197,24 @@ class Resolver:
                 results.append((name, value))
                 applied.append((name, value))
                 continue
-            values = split_values(value)
+            # The commas of a filter belong to its own grammar.
+            values = (value,) if name == "_filter" else split_values(value)
             if not values:
                 continue
             try:
-                node = self._names(types, name)(values, issues)
+                nodes.append(self._names(types, name)(values, issues))
             except Unknown as unknown:
                 if strict:
                     raise BadRequest(str(unknown), code="not-supported") from None
                 issues.append(Issue("warning", "not-supported", f"{unknown} It was ignored."))
                 continue
-            nodes.append(node)
             applied.append((name, value))
             criteria = True
         return self._assemble(types, nodes, results, issues, applied, criteria, strict)
 
     def node(self, types: Types, name: str, value: str, issues: list[Issue] | None = None) -> Node:
         """The node of one parameter (for `_filter`, criteria of others). Raises Unknown, BadRequest."""
-        return self._names(types, name)(split_values(value), [] if issues is None else issues)
+        return plain(self._names(types, name)(split_values(value), [] if issues is None else issues))
 
     def _system_types(
         self, pairs: list[tuple[str, str]], applied: list[tuple[str, str]]
@@ -237,7 +246,7 @@ class Resolver:
     def _assemble(
         self,
         types: Types,
-        nodes: list[Node],
+        nodes: list[Node | Windowed],
         results: list[tuple[str, str]],
         issues: list[Issue],
         applied: list[tuple[str, str]],
@@ -246,7 +255,7 @@ class Resolver:
     ) -> Resolved:
         where: Node
         if len(nodes) == 1:
-            where = nodes[0].node if isinstance(nodes[0], Windowed) else nodes[0]
+            where = plain(nodes[0])
         else:
             where = conjunction(nodes)
         if not results:
@@ -270,9 +279,7 @@ class Resolver:
         code, modifier, chain = parse_name(name)
         return self._chained(types, chain, code, modifier)
 
-    def _chained(
-        self, types: Types, chain: tuple[Link | Has, ...], code: str, modifier: str | None
-    ) -> Plan:
+    def _chained(self, types: Types, chain: tuple[Link | Has, ...], code: str, modifier: str | None) -> Plan:
         if not chain:
             return self._leaf(types, code, modifier)
         step, rest = chain[0], chain[1:]
@@ -281,7 +288,9 @@ class Resolver:
         found = self._param(types, step.code)
         if isinstance(found, list):
             # Parameters of one code that differ from type to type: each type on its own.
-            return _by_type({param.type_name: self._chained((param.type_name,), chain, code, modifier) for param in found})
+            return _by_type(
+                {param.type_name: self._chained((param.type_name,), chain, code, modifier) for param in found}
+            )
         if found.type != "reference":
             raise BadRequest(f"`{step.code}` is not a reference and cannot be chained.", code="not-supported")
         self._check_ready(found)
@@ -296,7 +305,8 @@ class Resolver:
         able = tuple(target for target in targets if self._defines(target, rest, code))
         if not able:
             raise BadRequest(
-                f"No type that `{step.code}` refers to defines `{rest[0].code if rest else code}`.", code="not-supported"
+                f"No type that `{step.code}` refers to defines `{rest[0].code if rest else code}`.",
+                code="not-supported",
             )
         plans[able] = self._chained(able, rest, code, modifier)
         numbers = found.numbers
@@ -321,9 +331,7 @@ class Resolver:
         targets = param.targets if step.type is None else (step.type,)
         return any(target in self._all and self._defines(target, chain[1:], code) for target in targets)
 
-    def _reverse(
-        self, types: Types, step: Has, rest: tuple[Link | Has, ...], code: str, modifier: str | None
-    ) -> Plan:
+    def _reverse(self, types: Types, step: Has, rest: tuple[Link | Has, ...], code: str, modifier: str | None) -> Plan:
         if step.type not in self._all:
             raise BadRequest("`_has` names a resource type that R4 does not have.", code="value")
         param = self.registry.param(step.type, step.code)
@@ -417,8 +425,7 @@ class Resolver:
         from fhir_server.search.filter import filter_node
 
         def plan(values: tuple[str, ...], issues: list[Issue]) -> Node:
-            # Commas belong to the expression: several "values" are one.
-            return filter_node(self, types, ",".join(values), issues)
+            return either([filter_node(self, types, value, issues) for value in values])
 
         return plan
 
@@ -457,7 +464,9 @@ class Resolver:
             return Compare(column, "=", self.token_key(system, code) + suffix)
         if not system:
             raise bad("A token needs a system or a code.")
-        return AnyOf((Compare(column, "ends", f"{MARK}{system}{suffix}"), Compare(column, "ends", f"{EXACT}{system}{suffix}")))
+        return AnyOf(
+            (Compare(column, "ends", f"{MARK}{system}{suffix}"), Compare(column, "ends", f"{EXACT}{system}{suffix}"))
+        )
 
     def token_key(self, system: str, code: str) -> str:
         terminology = self.settings.terminology
@@ -507,14 +516,15 @@ class Resolver:
 
     def _value_sets(self, param: Param, negative: bool) -> Plan:
         numbers = param.numbers
-        plain_codes = any(branch.type != "Coding" and branch.type != "CodeableConcept" for branch in param.branches or ())
+        plain_codes = any(
+            branch.type != "Coding" and branch.type != "CodeableConcept" for branch in param.branches or ()
+        )
 
         def plan(values: tuple[str, ...], issues: list[Issue]) -> Node:
             tests: list[Test] = []
             for value in values:
                 canonical = unescape(value)
-                expansion = self._terms(lambda terminology, url=canonical: terminology.expand(url), canonical)
-                tests.extend(self._expanded(expansion, plain_codes))
+                tests.extend(self._expanded(self._terms(methodcaller("expand", canonical), canonical), plain_codes))
             node = Exists(numbers, "key", one_of(tests))
             return Not(node) if negative else node
 
@@ -570,7 +580,7 @@ class Resolver:
         """The test of one reference value; None when nothing can match. `type_` is the modifier ``:[type]``."""
         value = unescape(text)
         key, named = self.references.key(value)
-        if named and key != f"{named}/{key[len(named) + 1:]}":
+        if named and key != f"{named}/{key[len(named) + 1 :]}":
             named = named if not param.restrict or named == param.restrict else "?"
             return None if named == "?" or type_ is not None else Compare("key", "=", key)
         if named:
@@ -669,7 +679,7 @@ class Resolver:
         kinds = _date_kinds(param.branches)
         numbers, code, single = param.numbers, param.code, param.single
 
-        def plan(values: tuple[str, ...], issues: list[Issue]) -> Node:
+        def plan(values: tuple[str, ...], issues: list[Issue]) -> Node | Windowed:
             if len(values) == 1:
                 windows = self.date_window(code, values[0], kinds)
                 if single:
@@ -760,7 +770,7 @@ class Resolver:
 
         second = parts[1]
         if len(parts) == 3:
-            ranges = []
+            ranges: list[Test] = []
             for part, text, column in ((parts[1], texts[1], "low"), (parts[2], texts[2], "high")):
                 prefix, number_text = split_prefix(text)
                 number = parse_number(number_text)
@@ -785,7 +795,9 @@ class Resolver:
             number = parse_number(number_text)
             if number is None:
                 raise bad(f"A part of a value of `{code}` is not a number.")
-            return [(window, None) for window in number_windows(prefix, number_range(number), _number_kinds(part.branches))]
+            return [
+                (window, None) for window in number_windows(prefix, number_range(number), _number_kinds(part.branches))
+            ]
         prefix, number_text, system, unit = self.quantity_parts(code, text)
         number = parse_number(number_text)
         if number is None:
@@ -912,7 +924,9 @@ class Resolver:
                 raise BadRequest(f"`{code}` needs the word index, which is switched off here.", code="not-supported")
             found = self._param(types, code)
             numbers = (
-                tuple(number for param in found for number in param.numbers) if isinstance(found, list) else found.numbers
+                tuple(number for param in found for number in param.numbers)
+                if isinstance(found, list)
+                else found.numbers
             )
 
             def plan(values: tuple[str, ...], issues: list[Issue]) -> Node:
@@ -968,7 +982,7 @@ def boolean(value: str, what: str) -> bool:
     return value == "true"
 
 
-def either(nodes: list[Node]) -> Node:
+def either(nodes: Sequence[Node | Windowed]) -> Node:
     return plain(nodes[0]) if len(nodes) == 1 else Or(tuple(plain(node) for node in nodes))
 
 
@@ -1005,13 +1019,12 @@ class Windowed:
         return Exists(self.numbers, "range", window_test(self.windows))
 
 
-def plain(node: Any) -> Node:
+def plain(node: Node | Windowed) -> Node:
     """The node itself, windows as an Exists."""
-    found: Node = node.node if isinstance(node, Windowed) else node
-    return found
+    return node.node if isinstance(node, Windowed) else node
 
 
-def conjunction(nodes: Sequence[Any]) -> Node:
+def conjunction(nodes: Sequence[Node | Windowed]) -> Node:
     """All of the nodes. Windows on the same single-valued parameter become one: ``date=ge..&date=lt..`` is one window."""
     merged: dict[tuple[int, ...], Windowed] = {}
     order: list[Any] = []
@@ -1036,9 +1049,7 @@ def _by_type(plans: Mapping[str, Plan]) -> Plan:
     """Each type by its own plan."""
 
     def plan(values: tuple[str, ...], issues: list[Issue]) -> Node:
-        return Or(
-            tuple(And((Field("type", "=", name), plain(one(values, issues)))) for name, one in plans.items())
-        )
+        return Or(tuple(And((Field("type", "=", name), plain(one(values, issues)))) for name, one in plans.items()))
 
     return plan
 
@@ -1110,7 +1121,9 @@ def _phonetic(param: Param, modifier: str | None) -> Plan:
                 alternatives.append(NOTHING)
                 continue
             alternatives.append(
-                conjunction([Exists(numbers, "key", Compare("key", "in", tuple(phonetic_keys(word)))) for word in words])
+                conjunction(
+                    [Exists(numbers, "key", Compare("key", "in", tuple(phonetic_keys(word)))) for word in words]
+                )
             )
         return either(alternatives)
 
@@ -1172,9 +1185,7 @@ def _uri(param: Param, modifier: str | None) -> Plan:
     return lambda values, issues: Exists(param.numbers, "key", one_of([make(unescape(value)) for value in values]))
 
 
-def _levels(
-    numbers: tuple[int, ...], target: str, parents: tuple[int, ...], address: str, modifier: str
-) -> Node:
+def _levels(numbers: tuple[int, ...], target: str, parents: tuple[int, ...], address: str, modifier: str) -> Node:
     """Resources whose `numbers` refer to `address`, or to what is below (above) it, MAX_HIERARCHY levels deep."""
     here = Compare("key", "=", address)
     if modifier == "below":
@@ -1403,7 +1414,9 @@ class _Options:
             everyone = len(names) == len(self.registry.types)
             # A view such as `patient` repeats `subject`: what it points at is restricted by the type.
             restrict = {param.restrict for param in params}
-            pointed = (target,) if target else (restrict.copy().pop(),) if len(restrict) == 1 and "" not in restrict else None
+            pointed = (
+                (target,) if target else (restrict.copy().pop(),) if len(restrict) == 1 and "" not in restrict else None
+            )
             self.includes.append(Include(pointed, numbers, Select(None if everyone else names), True, iterate))
             return
         sources = (source_type,) if source_type else self.types

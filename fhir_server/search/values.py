@@ -107,7 +107,7 @@ def _runs(text: str) -> Iterator[tuple[str, bool]]:
 
 def index_words(text: str) -> set[str]:
     """Words of the index of ``_text`` and ``_content``: folded; CJK as bigrams, and the last character of a run alone."""
-    found = set()
+    found: set[str] = set()
     for run, cjk in _runs(text):
         if cjk:
             found.update(run[i : i + 2] for i in range(len(run)))
@@ -195,7 +195,7 @@ def precision_range(number: Decimal) -> tuple[Decimal, Decimal]:
     The precision of ``1e2`` is that of its significant digits (one), so half of its last digit is 50, which search.html#number
     rounds to 5 ("1e2: 95 to 105"): R4's own example takes one digit more for exponential notation.
     """
-    _, digits, exponent = number.as_tuple()
+    exponent = number.as_tuple().exponent
     assert isinstance(exponent, int)
     scale = exponent - 1 if exponent > 0 else exponent
     half = Decimal((0, (5,), max(min(scale, 10_000), -10_000) - 1))
@@ -207,7 +207,8 @@ def exact_sum(left: Decimal, right: Decimal) -> Decimal:
     if abs(left.adjusted() - right.adjusted()) > 2000:
         return left if left.adjusted() > right.adjusted() else right
     (sign_a, digits_a, exponent_a), (sign_b, digits_b, exponent_b) = left.as_tuple(), right.as_tuple()
-    assert isinstance(exponent_a, int) and isinstance(exponent_b, int)
+    assert isinstance(exponent_a, int)
+    assert isinstance(exponent_b, int)
     exponent = min(exponent_a, exponent_b)
     a = int("".join(map(str, digits_a)) or "0") * 10 ** (exponent_a - exponent) * (-1 if sign_a else 1)
     b = int("".join(map(str, digits_b)) or "0") * 10 ** (exponent_b - exponent) * (-1 if sign_b else 1)
@@ -261,7 +262,9 @@ class Calendar:
         """The instant at which that local day begins (years 1 to 10000)."""
         if year == 10000:
             return self.midnight(9999, 12, 31) + DAY
-        return ((date(year, month, day).toordinal() - _EPOCH_ORDINAL) * 86_400 - self._day_offset(year, month, day)) * SECOND
+        return (
+            (date(year, month, day).toordinal() - _EPOCH_ORDINAL) * 86_400 - self._day_offset(year, month, day)
+        ) * SECOND
 
     def _day_offset(self, year: int, month: int, day: int) -> int:
         if self._utc:
