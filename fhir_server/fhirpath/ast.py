@@ -118,7 +118,14 @@ class Binary:
     position: int = field(default=0, compare=False, kw_only=True)
 
     def __str__(self) -> str:
-        return f"{_operand(self.left)} {self.op} {_operand(self.right)}"
+        # Unions and conditions may be long chains, which lean to the left; they are not followed by recursion.
+        parts = [_operand(self.right)]
+        left = self.left
+        while isinstance(left, Binary) and left.op == self.op:
+            parts.append(_operand(left.right))
+            left = left.left
+        parts.append(_operand(left))
+        return f" {self.op} ".join(reversed(parts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,9 @@ class Temporal:
         if unit is None:
             return None
         amount = quantity.value * sign
+        if unit not in ("second", "millisecond"):
+            # N1, 6.6.7: above seconds, the decimal portion of the quantity is ignored.
+            amount = Decimal(int(amount)) if abs(amount) < 10**13 else amount
         if self.kind == "Time":
             return self._plus_time(unit, amount)
         if unit in ("year", "month"):

@@ -154,7 +154,7 @@ class Compiled:
                 return None
         found = self._by_type.get(name)
         if found is None:
-            found = self._by_type[name] = compile_expression(self.node, name, self.resource_type)
+            found = self._by_type[name] = Compiled(self.text, self.node, name, self.resource_type)
         return found
 
     def _compile_dynamic(self) -> tuple[Code, bool]:
@@ -198,11 +198,10 @@ def _environment_for(focus: Any) -> Environment:
     return Environment(focus if isinstance(focus, dict) and "resourceType" in focus else None)
 
 
-@lru_cache(maxsize=8192)
 def compile_expression(
     expression: str | Node, context_type: str | None = None, resource_type: str | None = None
 ) -> Compiled:
-    """The compiled form of an expression (text or tree), cached.
+    """The compiled form of an expression: of a text, cached; of a tree, made anew.
 
     `context_type` is the type of the focus: "Patient", "Period", "string", "Patient.contact" (the path of a backbone
     element, with contentReferences followed). Without it, or with an abstract type, the expression is compiled for each
@@ -211,5 +210,10 @@ def compile_expression(
     Raises FhirPathError for faults of syntax, unknown functions and types, and wrong numbers of arguments.
     """
     if isinstance(expression, str):
-        return Compiled(expression, parse(expression), context_type, resource_type)
+        return _compile_text(expression, context_type, resource_type)
     return Compiled(str(expression), expression, context_type, resource_type)
+
+
+@lru_cache(maxsize=8192)
+def _compile_text(text: str, context_type: str | None, resource_type: str | None) -> Compiled:
+    return Compiled(text, parse(text), context_type, resource_type)

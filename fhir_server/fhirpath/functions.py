@@ -246,14 +246,22 @@ def _where(compiler: Compiler, node: Call, source: Code, scope: Scope) -> Code:
 def _select(compiler: Compiler, node: Call, source: Code, scope: Scope) -> Code:
     run, loop = source.run, _loop(node)
     projection = _lambda(compiler, node, source)
-    project = projection.run
+    project, one_each = projection.run, projection.single
 
     def select(env: Environment, this: Any) -> list[Any]:
         found = run(env, this)
         if not found:
             return EMPTY
         env.spend(len(found))
-        return [value for each in loop(env, found) for value in project(env, each)]
+        if one_each:
+            return [value for each in loop(env, found) for value in project(env, each)]
+        # The product of two collections can be large although neither is, so each part counts before the next is made.
+        selected: list[Any] = []
+        for each in loop(env, found):
+            part = project(env, each)
+            env.spend(len(part))
+            selected += part
+        return selected
 
     return Code(select, projection.type, single=source.single and projection.single)
 
@@ -272,7 +280,9 @@ def _repeat(compiler: Compiler, node: Call, source: Code, scope: Scope) -> Code:
             env.spend(len(queue))
             following: list[Any] = []
             for each in queue:
-                for value in project(env, each):
+                part = project(env, each)
+                env.spend(len(part))
+                for value in part:
                     key = freeze(system_value(value))
                     if key not in seen:
                         seen.add(key)

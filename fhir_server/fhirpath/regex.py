@@ -169,7 +169,7 @@ class _Parser:
             if self.take() != ")":
                 raise _fault("has a group without its end")
             self.depth -= 1
-            return found
+            return _Sequence((found,)) if isinstance(found, _Anchor) else found
         if char == "[":
             return _Char(self.char_class())
         if char == "\\":

@@ -25,7 +25,7 @@ CACHE = Path(__file__).resolve().parents[3] / ".cache"
 
 @cache
 def directory() -> Path:
-    """Where the files of the package are. Raises RuntimeError when they cannot be had: a test fails then, never skips."""
+    """Where the files of the package are. Raises RuntimeError when they cannot be had: tests fail then, never skip."""
     given = os.environ.get("HESTIA_TEST_EXAMPLES")
     if given:
         if not (Path(given) / "package.json").is_file():
