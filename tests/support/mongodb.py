@@ -93,8 +93,17 @@ def start(*, private: bool = False) -> Server:
     mongod = shutil.which("mongod")
     if mongod is not None:
         command: tuple[str, ...] = (
-            mongod, "--dbpath", directory, "--port", str(port), "--bind_ip", "127.0.0.1", "--replSet", "hestia",
-            "--wiredTigerCacheSizeGB", "0.5",
+            mongod,
+            "--dbpath",
+            directory,
+            "--port",
+            str(port),
+            "--bind_ip",
+            "127.0.0.1",
+            "--replSet",
+            "hestia",
+            "--wiredTigerCacheSizeGB",
+            "0.5",
         )
         uri = f"mongodb://127.0.0.1:{port}/?replicaSet=hestia"
     else:
@@ -106,7 +115,14 @@ def start(*, private: bool = False) -> Server:
                 " extra (SecantusDB)."
             )
         command = (
-            stand_in, "--host", "127.0.0.1", "--port", str(port), "--storage-path", directory, "--sync-on-commit",
+            stand_in,
+            "--host",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--storage-path",
+            directory,
+            "--sync-on-commit",
         )
         uri = f"mongodb://127.0.0.1:{port}/"
     process = _launch(command, directory)

@@ -25,6 +25,7 @@ from fhir_server.search.ast import (
     AllOf,
     And,
     AnyOf,
+    Column,
     Compare,
     Exists,
     Field,
@@ -50,7 +51,7 @@ AFTER_SEPARATOR = "\x1e"
 CURRENT, INSIDE, DELETED = 1, 2, 0
 """Values of `state`: a current resource, a document contained in one, a deletion."""
 
-MAX_ALTERNATIVES = 256
+MAX_ALTERNATIVES = 4096
 MAX_PATTERN = 30_000
 """mongod refuses regular expressions above 32,764 bytes."""
 MAX_FILTER = 14_000_000
@@ -354,7 +355,16 @@ def _alternatives(test: Test) -> list[list[Compare]]:
         case Compare():
             return [[test]]
         case AnyOf(tests):
-            return [alternative for one in tests for alternative in _alternatives(one)]
+            # Equalities of one column are one alternative, however many: lists of codes are long.
+            equal: dict[Column, dict[Scalar, None]] = {}
+            others: list[list[Compare]] = []
+            for one in tests:
+                if isinstance(one, Compare) and one.op in ("=", "in"):
+                    values = one.value if isinstance(one.value, tuple) else (one.value,)
+                    equal.setdefault(one.column, {}).update(dict.fromkeys(values))
+                else:
+                    others.extend(_alternatives(one))
+            return [[Compare(column, "in", tuple(values))] for column, values in equal.items()] + others
         case AllOf(tests):
             product: list[list[Compare]] = [[]]
             for one in tests:
@@ -489,9 +499,7 @@ def _ordered(low: Scalar, high: Scalar) -> bool:
     return type(low) is type(high) and low <= high  # type: ignore[operator]
 
 
-def _tighter(
-    old: tuple[Scalar, bool] | None, new: tuple[Scalar, bool], *, upwards: bool
-) -> tuple[Scalar, bool]:
+def _tighter(old: tuple[Scalar, bool] | None, new: tuple[Scalar, bool], *, upwards: bool) -> tuple[Scalar, bool]:
     """The stricter of two bounds (value, inclusive). Raises: _Impossible for bounds of two types, which exclude each
     other."""
     if old is None:

@@ -115,9 +115,7 @@ def _superseded(query: HistoryQuery, condition: dict[str, Any]) -> dict[str, Any
     return condition
 
 
-def _before(
-    query: HistoryQuery, current: dict[str, Any], old: dict[str, Any]
-) -> tuple[dict[str, Any], dict[str, Any]]:
+def _before(query: HistoryQuery, current: dict[str, Any], old: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Both conditions, below the position `query.before`."""
     if query.before is None:
         return current, old
@@ -130,9 +128,7 @@ def _before(
     return {"$and": [current, bound, above]}, {"$and": [old, bound, below]}
 
 
-def _count(
-    database: Database[Raw], session: ClientSession, current: dict[str, Any], old: dict[str, Any]
-) -> int:
+def _count(database: Database[Raw], session: ClientSession, current: dict[str, Any], old: dict[str, Any]) -> int:
     pipeline = [
         {"$match": current},
         {"$group": {"_id": None, "n": {"$sum": 1}}},

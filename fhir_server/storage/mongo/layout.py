@@ -88,7 +88,11 @@ def inner_documents(version: Version, s: int) -> list[Raw]:
     found = []
     for document in version.documents[1:] if version.body is not None else ():
         raw: Raw = {
-            "_id": document.address, "type": document.type, "state": INSIDE, "container": version.address, "s": s,
+            "_id": document.address,
+            "type": document.type,
+            "state": INSIDE,
+            "container": version.address,
+            "s": s,
         }
         _add_entries(raw, document, s, sortable=False)
         found.append(raw)
@@ -130,7 +134,8 @@ def _add_entries(raw: Raw, document: Document, s: int, *, sortable: bool) -> Non
             if extremes:
                 raw["o"] = {
                     base36(param): {
-                        "a": sort_text(low, s, descending=False), "d": sort_text(high, s, descending=True),
+                        "a": sort_text(low, s, descending=False),
+                        "d": sort_text(high, s, descending=True),
                     }
                     for param, (low, high) in extremes.items()
                 }

@@ -61,9 +61,7 @@ class Reader:
             return {}
         with self._edge():
             self._before()
-            return {
-                raw["_id"]: layout.stored(raw) for raw in self._read_all(wanted) if "version" in raw
-            }
+            return {raw["_id"]: layout.stored(raw) for raw in self._read_all(wanted) if "version" in raw}
 
     def _read_all(self, addresses: Sequence[str]) -> list[Raw]:
         found = self._collection(indexes.RESOURCES).find(

@@ -247,7 +247,10 @@ class Searcher:
                 bound = {"$gt": "", "$lte": text} if key.descending else {"$gte": text}
                 valued = {path: bound, "$nor": [{path: text, "_id": {"$lte": address}}]}
         rest: Pipeline = [
-            {"$match": both([found, missing])}, {"$sort": {"s": 1}}, {"$limit": size}, {"$project": projection},
+            {"$match": both([found, missing])},
+            {"$sort": {"s": 1}},
+            {"$limit": size},
+            {"$project": projection},
         ]
         if valued is None:
             pipeline = rest
@@ -448,9 +451,7 @@ def _bare(value: Any, prefix: str) -> Scalar | None:
     return bare
 
 
-def _settled(
-    rows: list[_Row], size: int, tied: Callable[[_Row], list[Raw]], row: Callable[[Raw], _Row]
-) -> list[_Row]:
+def _settled(rows: list[_Row], size: int, tied: Callable[[_Row], list[Raw]], row: Callable[[Raw], _Row]) -> list[_Row]:
     """Puts rows that only their address tells apart in order of it, and completes such a group at the end of a full
     page."""
     if len(rows) == size and size > 1 and rows[-1].position[:-1] == rows[-2].position[:-1]:

@@ -71,7 +71,11 @@ def open_store(
     except InvalidURI as error:
         raise UnsuitableServer(f"The URI of the MongoDB store cannot be read: {error}") from None
     store = MongoStore(
-        uri, database or named or DEFAULT_DATABASE, busy_s=busy_s, timeout_s=timeout_s, lease_s=lease_s,
+        uri,
+        database or named or DEFAULT_DATABASE,
+        busy_s=busy_s,
+        timeout_s=timeout_s,
+        lease_s=lease_s,
         listeners=list(listeners),
     )
     try:
@@ -351,13 +355,19 @@ class MongoStore(Reader):
         address, version = after
         with edge():
             # Current versions first: one that is superseded in between is then found in the history, or twice.
-            current = self._collection(indexes.RESOURCES).find(
-                {"_id": {"$gte": address}, "version": {"$exists": True}}, layout.STORED
-            ).sort("_id", 1).limit(limit + 1)
+            current = (
+                self._collection(indexes.RESOURCES)
+                .find({"_id": {"$gte": address}, "version": {"$exists": True}}, layout.STORED)
+                .sort("_id", 1)
+                .limit(limit + 1)
+            )
             found = {(raw["_id"], raw["version"]): raw for raw in current}
-            old = self._collection(indexes.HISTORY).find(
-                {"_id": {"$gt": layout.version_id(address, version)}}, layout.STORED
-            ).sort("_id", 1).limit(limit)
+            old = (
+                self._collection(indexes.HISTORY)
+                .find({"_id": {"$gt": layout.version_id(address, version)}}, layout.STORED)
+                .sort("_id", 1)
+                .limit(limit)
+            )
             found.update(((f"{raw['type']}/{raw['id']}", raw["version"]), raw) for raw in old)
         keys = sorted(key for key in found if key > after)[:limit]
         return [layout.stored(found[key]) for key in keys]
@@ -365,9 +375,12 @@ class MongoStore(Reader):
     def stale(self, registry: int, limit: int = 500) -> list[Stored]:
         """See Store.stale."""
         with edge():
-            found = self._collection(indexes.RESOURCES).find(
-                {"registry": {"$lt": registry}, "state": 1}, layout.STORED
-            ).sort([("registry", 1), ("_id", 1)]).limit(limit)
+            found = (
+                self._collection(indexes.RESOURCES)
+                .find({"registry": {"$lt": registry}, "state": 1}, layout.STORED)
+                .sort([("registry", 1), ("_id", 1)])
+                .limit(limit)
+            )
             return [layout.stored(raw) for raw in found]
 
     def reindex(self, versions: Sequence[Version]) -> int:
@@ -425,9 +438,7 @@ class MongoStore(Reader):
         with edge():
             build = self.client.admin.command("buildInfo")
             sizes = self._database.command("dbStats")
-            collections = {
-                name: self._collection(name).estimated_document_count() for name in indexes.INDEXES
-            }
+            collections = {name: self._collection(name).estimated_document_count() for name in indexes.INDEXES}
         return {
             "database": server_name(build),
             "name": self._name,
@@ -458,4 +469,3 @@ def settle(marker: Marker, latest: int) -> None:
 def _mongo(transaction: Transaction) -> MongoTransaction:
     assert isinstance(transaction, MongoTransaction)
     return transaction
-

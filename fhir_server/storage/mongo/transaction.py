@@ -54,17 +54,15 @@ class Marker:
         """The database's clock or a little later, in milliseconds."""
         return self.opened_ms + int((time.monotonic() - self.sent) * 1000) + 1
 
-    def surely_ms(self) -> int:
+    def surely_ms(self) -> float:
         """The database's clock or a little earlier."""
-        return self.opened_ms + int((time.monotonic() - self.acknowledged) * 1000)
+        return self.opened_ms + (time.monotonic() - self.acknowledged) * 1000
 
 
 class MongoTransaction(Reader):
     """See protocol.Transaction. Made and committed by `MongoStore.transact`."""
 
-    def __init__(
-        self, database: Database[Raw], session: ClientSession, marker: Marker | None, chance: int
-    ) -> None:
+    def __init__(self, database: Database[Raw], session: ClientSession, marker: Marker | None, chance: int) -> None:
         self._db = database
         self._session = session
         self._marker = marker
@@ -347,8 +345,10 @@ class MongoTransaction(Reader):
         self._before()
         self._write(
             lambda: self._collection(indexes.META).update_one(
-                {"_id": key}, {"$set": {"value": json.dumps(value)}, "$inc": {"revision": 1}},
-                upsert=True, session=self._session,
+                {"_id": key},
+                {"$set": {"value": json.dumps(value)}, "$inc": {"revision": 1}},
+                upsert=True,
+                session=self._session,
             )
         )
 
