@@ -20,7 +20,7 @@ from fhir_server.storage.protocol import Store
 from hestia import __version__
 from hestia.settings import Settings, SettingsError, sqlite_path
 from terminology import ucum
-from terminology.local import Local
+from terminology import Local, ucum
 
 SCHEMA = 1
 """Form of the store's own records; stores of a higher one are refused."""

@@ -40,7 +40,6 @@ def run(settings: Settings) -> None:
         http1_settings=HTTP1Settings(keep_alive=True, pipeline_flush=True),
         log_enabled=True,
         log_level="warning",  # type: ignore[arg-type]
-        process_name="hestia",
     )
     base = settings.base_url
     root = base.rsplit("/", 1)[0]

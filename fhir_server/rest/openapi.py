@@ -73,7 +73,11 @@ _QUERY: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 
 
 def describe(spec: APISpec) -> None:
-    """Adds every route and operation of the dispatch tables to `spec`."""
+    """Adds every route and operation of the dispatch tables to `spec`.
+
+    They go into its options and not through `spec.path`: its Flask plugin wants Flask's own rules, and FHIR has none.
+    """
+    paths: dict[str, Any] = spec.options.setdefault("paths", {})
     spec.components.schema("Resource", {"type": "object", "properties": {"resourceType": {"type": "string"}}})
     spec.components.response(
         "OperationOutcome",
@@ -81,15 +85,14 @@ def describe(spec: APISpec) -> None:
     )
     for shape, methods in ROUTES.items():
         operations = {method.lower(): _operation(shape, method, interaction) for method, interaction in methods.items()}
-        spec.path(path="/fhir" + PATHS[shape].rstrip("/"), operations=operations, parameters=_path_parameters(PATHS[shape]))
+        paths["/fhir" + PATHS[shape].rstrip("/")] = {**operations, "parameters": _path_parameters(PATHS[shape])}
     for operation in OPERATIONS.values():
         for level in operation.levels:
             where = {"system": "", "type": "/{type}", "instance": "/{type}/{id}", "version": "/{type}/{id}/_history/{vid}"}[level]
             methods_allowed = ("post",) if operation.affects_state else ("get", "post")
-            spec.path(
-                path=f"/fhir{where}/${operation.name}",
-                parameters=_path_parameters(where),
-                operations={
+            paths[f"/fhir{where}/${operation.name}"] = {
+                "parameters": _path_parameters(where),
+                **{
                     method: {
                         "tags": ["Operations"],
                         "summary": f"${operation.name} on the {level}",
@@ -99,7 +102,7 @@ def describe(spec: APISpec) -> None:
                     }
                     for method in methods_allowed
                 },
-            )
+            }
 
 
 def _operation(shape: str, method: str, interaction: Interaction) -> dict[str, Any]:
