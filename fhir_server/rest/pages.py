@@ -70,13 +70,14 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
     @app.get("/")
     def home() -> str:
         core = server()
+        statistics = core.store.statistics()
         counts = sorted(core.store.counts().items(), key=lambda item: (-item[1], item[0]))
         return render_template(
             "home.html",
             page="home",
             counts=counts,
             total=sum(number for _, number in counts),
-            store_name=core.store.statistics()["name"],
+            store_name=f"{statistics['database']} {statistics.get('version', '')}".strip(),
             links=links_to_try({name for name, _ in counts}),
         )
 
