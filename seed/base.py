@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
@@ -197,7 +196,3 @@ class Concept:
             codings.append(coding(SNOMED, self.snomed, self.en))
         return concept(*codings, text=self.zh)
 
-
-def pairs(items: Iterable[JSON]) -> Iterable[tuple[str, JSON]]:
-    """("Type/id", resource) of each."""
-    return ((f"{item['resourceType']}/{item['id']}", item) for item in items)

@@ -95,7 +95,7 @@ def bill(visit: Visit) -> list[JSON]:
     chart = visit.chart
     out: list[JSON] = []
     for kind in dict.fromkeys(item.kind for item in charges):
-        lines = []
+        lines: list[JSON] = []
         total = Decimal("0.00")
         for charge in (item for item in charges if item.kind == kind):
             item = _item(visit, charge)

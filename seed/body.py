@@ -41,6 +41,10 @@ class Body:
         self.weight_z = rng.gauss(0.1, 0.8)
         self.bmi = min(30.0, max(18.8, rng.gauss(23.6, 2.2)))
         years = person.birth.year
+        if years >= 2003:
+            # Who grows up during the record keeps the build of the growth chart.
+            grown = growth.height(216, person.sex, self.height_z) / 100
+            self.bmi = min(27.0, max(17.5, growth.weight(215.9, person.sex, self.weight_z) / grown**2))
         self.systolic = 112 + max(0, 2000 - years) * 0.22 + rng.gauss(0, 4)
         self.diastolic = 70 + max(0, 2000 - years) * 0.08 + rng.gauss(0, 3)
         self.heart_rate = rng.gauss(73, 4)

@@ -70,9 +70,7 @@ class Chart:
     conditions: dict[str, JSON] = field(default_factory=dict)
     taken: set[datetime.date] = field(default_factory=set)
     doctors: dict[str, Post] = field(default_factory=dict)
-    prescriptions: dict[str, tuple[JSON, datetime.date]] = field(default_factory=dict)
     measured: dict[str, datetime.date] = field(default_factory=dict)
-    insurance: str | None = None
     _numbers: dict[str, int] = field(default_factory=dict)
 
     @classmethod

@@ -54,7 +54,7 @@ calcium|碳酸钙D3片|calcium with vitamin D|A12AX|tablet|600 mg|60|45.90|oral|
 alendronate|阿仑膦酸钠片|alendronic acid|M05BA04|tablet|70 mg|4|88.80|oral|WK|1|抗骨质疏松药|none
 febuxostat|非布司他片|febuxostat|M04AA03|tablet|40 mg|14|52.70|oral|QD|1|抗痛风药|none
 colchicine|秋水仙碱片|colchicine|M04AC01|tablet|0.5 mg|20|27.30|oral|QD|1|抗痛风药|none
-letrozole|来曲唑片|letrozole|L02BG04|tablet|2.5 mg|30|168.00|oral|QD|1|抗肿瘤药|none
+tamoxifen|枸橼酸他莫昔芬片|tamoxifen|L02BA01|tablet|10 mg|60|58.00|oral|BID|1|抗肿瘤药|none
 capecitabine|卡培他滨片|capecitabine|L01BC06|tablet|500 mg|84|245.60|oral|BID|3|抗肿瘤药|none
 tamsulosin|盐酸坦索罗辛缓释胶囊|tamsulosin|G04CA02|capsule|0.2 mg|10|41.20|oral|BED|1|泌尿系统药|none
 morphine|硫酸吗啡缓释片|morphine|N02AA01|tablet|10 mg|10|32.90|oral|BID|1|镇痛药|narcotic
@@ -107,7 +107,7 @@ calcium|高钙血症患者禁用
 alendronate|食管动力障碍患者禁用
 febuxostat|禁与硫唑嘌呤合用
 colchicine|严重肾功能不全患者禁用
-letrozole|绝经前妇女禁用
+tamoxifen|妊娠期妇女禁用
 capecitabine|妊娠期妇女禁用
 tamsulosin|对本品过敏者禁用
 morphine|呼吸抑制患者禁用

@@ -125,7 +125,7 @@ class Life:
         if day >= self.chart.end:
             return None
         post = self.chart.rng.choice(self.world.duty("emergency"))
-        start = at(day, self.chart.rng.randint(9, 20), self.chart.rng.randint(0, 59))
+        start = at(day, self.chart.rng.randint(9, 18), self.chart.rng.randint(0, 59))
         self.chart.taken.add(day)
         return Visit(
             self.chart, "EMER", post, start, start + datetime.timedelta(minutes=self.chart.rng.randint(45, 170))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
@@ -142,13 +143,13 @@ def vital_signs(visit: Visit, *keys: str) -> dict[str, JSON]:
             )
             out[key] = observe(visit, VITALS[key], "vital-signs", body.saturation(), when, code=code)
         else:
-            value: Decimal | int = {
+            takers: dict[str, Callable[[], Decimal | int]] = {
                 "heart-rate": lambda: body.pulse(day),
                 "respiratory-rate": lambda: body.breaths(day),
                 "temperature": body.temperature,
                 "head": lambda: body.head(day),
-            }[key]()
-            out[key] = observe(visit, VITALS[key], "vital-signs", value, when)
+            }
+            out[key] = observe(visit, VITALS[key], "vital-signs", takers[key](), when)
     return out
 
 
@@ -185,7 +186,8 @@ def laboratory(visit: Visit, key: str, positive: bool = False) -> JSON:
     """
     chart, panel = visit.chart, PANELS[key]
     # One drawing serves all panels of a visit that need the same kind of specimen.
-    collected = visit.end + datetime.timedelta(minutes=15)
+    ordered = visit.ordering
+    collected = ordered + datetime.timedelta(minutes=15)
     issued = collected + datetime.timedelta(minutes=95 + visit.panels)
     visit.panels += 1
     number = business_number("L", visit.day, chart.person.number, key, visit.panels)
@@ -203,7 +205,7 @@ def laboratory(visit: Visit, key: str, positive: bool = False) -> JSON:
         code=code,
         subject=chart.subject(),
         encounter=reference(visit.reference),
-        authoredOn=stamp(visit.end),
+        authoredOn=stamp(visit.ordering),
         requester=reference(visit.post.role, visit.post.label),
         performer=[reference("Organization/dept-laboratory", "检验科")],
         reasonReference=visit.reasons(),
@@ -217,7 +219,7 @@ def laboratory(visit: Visit, key: str, positive: bool = False) -> JSON:
             status="available",
             type=panel.specimen.codeable(),
             subject=chart.subject(),
-            receivedTime=stamp(visit.end + datetime.timedelta(minutes=40)),
+            receivedTime=stamp(ordered + datetime.timedelta(minutes=40)),
             collection={"collectedDateTime": stamp(collected)},
         )
         specimen["request"] = []
@@ -292,7 +294,7 @@ def values_of(report: JSON, visit: Visit) -> dict[str, Decimal]:
 def imaging(visit: Visit, loinc: tuple[str, str], title: str, conclusion: str, price: str) -> JSON:
     """An imaging examination with its order; the conclusion is the report."""
     chart = visit.chart
-    when = visit.end + datetime.timedelta(minutes=30 + 4 * visit.panels)
+    when = visit.ordering + datetime.timedelta(minutes=30 + 4 * visit.panels)
     visit.panels += 1
     generic = coding(LOINC, "18748-4", "Diagnostic imaging study")
     code = concept(coding(LOINC, *loinc), text=title)
@@ -308,7 +310,7 @@ def imaging(visit: Visit, loinc: tuple[str, str], title: str, conclusion: str, p
         code=code,
         subject=chart.subject(),
         encounter=reference(visit.reference),
-        authoredOn=stamp(visit.end),
+        authoredOn=stamp(visit.ordering),
         requester=reference(visit.post.role, visit.post.label),
         performer=[reference("Organization/dept-imaging", "医学影像科")],
         reasonReference=visit.reasons(),

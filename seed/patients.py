@@ -252,7 +252,7 @@ def patient(person: Person, today: datetime.date, serial: int, doctor: JSON | No
         telecom.append({"system": "phone", "value": person.phone, "use": "mobile", "rank": 1})
         if person.number % 3 == 0:
             telecom.append({"system": "email", "value": f"patient{person.number:03d}@hestia.example", "use": "home"})
-    contacts = []
+    contacts: list[JSON] = []
     for other in person.family:
         kin = relation(person, other)
         if kin and other.phone and other.died is None and not contacts:

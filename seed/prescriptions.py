@@ -34,6 +34,24 @@ _CATEGORY: Final = {"AMB": "outpatient", "EMER": "outpatient", "VR": "community"
 _PER_DAY: Final = {"QD": 1, "BID": 2, "TID": 3, "AM": 1, "BED": 1}
 
 
+#: Base units per kilogram and dose: 10 mg/kg ibuprofen of 20 mg/mL, 15 mg/kg amoxicillin in bags of 125 mg,
+#: 10 mg/kg azithromycin in bags of 100 mg.
+_PER_KILOGRAM: Final = {
+    "ibuprofen-child": Decimal("0.5"),
+    "amoxicillin-child": Decimal("0.12"),
+    "azithromycin-child": Decimal("0.1"),
+    "oseltamivir-child": Decimal(0),
+}
+
+
+def _child_dose(drug: Drug, kilograms: Decimal) -> Decimal:
+    """A dose for a weight, in whole base units; oseltamivir in the label's steps of 30, 45, 60 and 75 mg."""
+    if drug.key == "oseltamivir-child":
+        return Decimal(2 if kilograms <= 15 else 3 if kilograms <= 23 else 4 if kilograms <= 40 else 5)
+    most = {"ibuprofen-child": 20, "amoxicillin-child": 4, "azithromycin-child": 5}[drug.key]
+    return min(Decimal(most), max(Decimal(1), (_PER_KILOGRAM[drug.key] * kilograms).to_integral_value()))
+
+
 def _needed(drug: Drug, days: int, dose: Decimal | None) -> Decimal:
     """Base units for that many days, in whole packs but for herbs; one pack of what is taken as needed."""
     amount = drug.dose if dose is None else dose
@@ -53,13 +71,18 @@ def prescribe(visit: Visit, reason: JSON | None, *lines: tuple[str, int] | tuple
     chart = visit.chart
     group = business_number("RX", visit.day, chart.person.number, visit.number, len(visit.resources))
     out = []
+    names = []
     for line in lines:
         key, days = line[0], line[1]
         dose = line[2] if len(line) == 3 else None
         drug = chart.allowed(DRUGS[key], DRUGS)
+        if drug.key != key:
+            days = min(days, 3)  # azithromycin stays in the tissues; three days are a course
+        if dose is None and drug.key in _PER_KILOGRAM:
+            dose = _child_dose(drug, chart.body.weight(visit.day))
         out.append(_line(visit, reason, drug, days, dose, group))
-    names = "、".join(DRUGS[item[0]].zh if item[0] in DRUGS else "" for item in lines)
-    visit.say("plan", f"处方：{names}。")
+        names.append(drug.zh)
+    visit.say("plan", f"处方：{'、'.join(names)}。")
     return out
 
 

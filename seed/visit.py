@@ -82,6 +82,11 @@ class Visit:
         """Whether it is of the last four months, from which bills and ratings are kept."""
         return (self.chart.world.today - self.day).days <= 122
 
+    @property
+    def ordering(self) -> datetime.datetime:
+        """When tests are ordered: at the end of a consultation, in the first half hour of an admission."""
+        return self.start + datetime.timedelta(minutes=20) if self.kind == "IMP" else self.end
+
     def add(self, *items: JSON) -> None:
         """Adds resources to the visit's group."""
         self.resources.extend(items)
@@ -299,7 +304,7 @@ class Visit:
         if self.kind == "IMP":
             roles[0] = ("DD", "Discharge diagnosis")
         seen: list[str] = []
-        entries = []
+        entries: list[JSON] = []
         for item in self._diagnoses:
             if item["id"] not in seen:
                 seen.append(item["id"])

@@ -99,9 +99,9 @@ class BreastCancer(_Cancer):
         visit.procedure(diagnoses.LUMPECTOMY, 2.5, "手术顺利，切缘阴性。")
         self.body.lab["ca153"] = 14.0
 
-    def on_chemotherapy(self, visit: Visit) -> str | None:
-        """A cycle."""
-        return super().on_chemotherapy(visit)
+    def refill(self, visit: Visit) -> None:
+        """Tamoxifen for five years."""
+        prescribe(visit, self.chart.conditions[self.diagnosis.zh], ("tamoxifen", 90))
 
 
 class ColonCancer(_Cancer):
