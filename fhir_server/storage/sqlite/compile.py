@@ -35,6 +35,7 @@ from fhir_server.search.ast import (
     Select,
     Test,
 )
+from fhir_server.storage.limits import alternatives
 from fhir_server.storage.sqlite.terms import UNITS, Terms, first_tid, last_tid
 
 Sql = tuple[str, tuple[Any, ...]]
@@ -45,7 +46,7 @@ LISTED_TERMS = 200
 LISTED_LINKS = 1000
 """More documents than this at one link of a chain are not listed but probed one by one."""
 BRANCHES = 64
-"""Tests with more alternatives than this are evaluated as written, without index ranges."""
+"""Range tests with more alternatives than this are evaluated as written, without index ranges."""
 COUNTS_KEPT_S = 30.0
 
 
@@ -633,9 +634,8 @@ class Compiler:
             return Keys(self, found, types) if found else NEVER
         return KeyScan(self, params, texts, types)
 
-    def _resolve(self, params: Iterable[int], branches: list[list[Compare]] | None) -> tuple[list[int] | None, list[Sql]]:
+    def _resolve(self, params: Iterable[int], branches: list[list[Compare]]) -> tuple[list[int] | None, list[Sql]]:
         """The tids of the keys that pass one of the alternatives; None when they are too many: then the tests, on ``$key``."""
-        assert branches is not None
         found: dict[int, None] = {}
         texts: list[Sql] = []
         listed = True
@@ -670,8 +670,8 @@ class Compiler:
             return NEVER
         if test == AllOf(()):
             return SpanScan(self, params, test, types)
-        branches = alternatives(test)
-        if branches is None:
+        branches = [branch for branch in alternatives(test) if consistent(branch)]
+        if len(branches) > BRANCHES:
             return SpanScan(self, params, test, types)
         lowered: list[Branch] = []
         for branch in branches:
@@ -817,40 +817,14 @@ class Compiler:
 # --- tests ------------------------------------------------------------------------------------------------------------
 
 
-def alternatives(test: Test) -> list[list[Compare]] | None:
-    """The test as alternatives of conjunctions; None when there are more than `BRANCHES`."""
-    match test:
-        case Compare():
-            return [[test]]
-        case AllOf(tests):
-            product: list[list[Compare]] = [[]]
-            for one in tests:
-                inner = alternatives(one)
-                if inner is None:
-                    return None
-                product = [left + right for left in product for right in inner if consistent(left, right)]
-                if len(product) > BRANCHES:
-                    return None
-            return product
-        case AnyOf(tests):
-            found: list[list[Compare]] = []
-            for one in tests:
-                inner = alternatives(one)
-                if inner is None:
-                    return None
-                found.extend(inner)
-            return found
-        case _:
-            assert_never(test)
-
-
-def consistent(left: list[Compare], right: list[Compare]) -> bool:
-    """False when both sides demand different keys: such a conjunction never holds."""
-    for one in left:
+def consistent(branch: list[Compare]) -> bool:
+    """False when a conjunction demands two different keys."""
+    demanded = None
+    for one in branch:
         if one.column == "key" and one.op == "=":
-            for other in right:
-                if other.column == "key" and other.op == "=" and other.value != one.value:
-                    return False
+            if demanded is not None and one.value != demanded:
+                return False
+            demanded = one.value
     return True
 
 

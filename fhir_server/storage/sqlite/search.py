@@ -357,7 +357,10 @@ class Searcher:
     # -- contained resources -------------------------------------------------------------------------------------------
 
     def _contained_page(self, compiler: Compiler, selection: Selection, search: Search, page: SearchPage) -> list[int]:
-        """Pages of a Select over contained documents: ordered by container, then by place within it."""
+        """Pages of a Select over contained documents: ordered by container, then by address.
+
+        Containers come in order of their creation: no one value is theirs to be sorted by.
+        """
         source, arguments = self._source(selection)
         limit = search.count + 1
         after = search.after
@@ -379,14 +382,14 @@ class Searcher:
         where, bounds = "1", ()
         if after is not None:
             where, bounds = beyond(search.sort, names, after[:-1], last="root")
-            where = f"({where} OR ({' AND '.join([f'{name} IS ?' for name in names] + ['root = ?', 'rid > ?'])}))"
-            bounds = (*bounds, *after)
+            same = " AND ".join([*(f"{name} IS ?" for name in names), "root = ?", "address > ?"])
+            where, bounds = f"({where} OR ({same}))", (*bounds, *after)
         order = "".join(f"{name} IS NULL, {name}{' DESC' if key.descending else ''}, " for name, key in zip(names, search.sort, strict=True))
         valued = "".join(f"{text} AS {name}, " for text, name in zip(columns, names, strict=True))
         rows = self._execute(
-            f"SELECT {''.join(f'{name}, ' for name in names)}root, rid, address FROM (SELECT {valued}ifnull(r.container, r.rid) AS root, "
+            f"SELECT {''.join(f'{name}, ' for name in names)}root, address, rid FROM (SELECT {valued}ifnull(r.container, r.rid) AS root, "
             f"m.rid AS rid, r.address AS address FROM ({source}) m CROSS JOIN resource r ON r.rid = m.rid LIMIT -1) "
-            f"WHERE {where} ORDER BY {order}root, rid LIMIT ?",
+            f"WHERE {where} ORDER BY {order}root, address LIMIT ?",
             (*values, *arguments, *bounds, limit),
         ).fetchall()
         if len(rows) > search.count:
@@ -394,8 +397,8 @@ class Searcher:
             page.next = rows[-1][:-1]
         bodies = self._rows([row[-3] for row in rows])
         page.matches = [stored(bodies[row[-3]]) for row in rows]
-        page.contained = [row[-1].partition("#")[2] for row in rows]
-        return [row[-2] for row in rows]
+        page.contained = [row[-2].partition("#")[2] for row in rows]
+        return [row[-1] for row in rows]
 
     # -- includes ------------------------------------------------------------------------------------------------------
 

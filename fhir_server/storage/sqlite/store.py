@@ -31,7 +31,7 @@ FEED_LENGTH = 200_000
 ATTEMPTS = 5
 POLL_S = 0.005
 
-READ = "SELECT version, updated, method, body, registry FROM resource WHERE address = ?"
+READ = "SELECT version, updated, method, body, registry FROM resource WHERE address = ? AND state < 2"
 READ_MANY = (
     "SELECT r.address, r.version, r.updated, r.method, r.body, r.registry FROM carray(?) wanted "
     "CROSS JOIN resource r ON r.address = wanted.value WHERE r.container IS NULL"
