@@ -180,19 +180,22 @@ def stream(seed: int, *scope: object) -> random.Random:
 
 @dataclass(frozen=True, slots=True)
 class Concept:
-    """A clinical idea with its codes: ICD-10 and SNOMED CT for diagnoses, SNOMED CT alone for the rest."""
+    """A clinical idea with its codes: ICD-10 and SNOMED CT for diagnoses, SNOMED CT alone for the rest.
+
+    `en` is SNOMED CT's term, `who` the title of the WHO's ICD-10.
+    """
 
     zh: str
     en: str
     snomed: str | None = None
     icd10: str | None = None
+    who: str | None = None
 
     def codeable(self) -> JSON:
-        """The CodeableConcept: English displays, Chinese text."""
+        """The CodeableConcept: displays as the code systems have them, Chinese text."""
         codings: list[JSON] = []
         if self.icd10:
-            codings.append(coding(ICD10, self.icd10, self.en))
+            codings.append(coding(ICD10, self.icd10, self.who))
         if self.snomed:
             codings.append(coding(SNOMED, self.snomed, self.en))
         return concept(*codings, text=self.zh)
-

@@ -71,6 +71,7 @@ class Chart:
     taken: set[datetime.date] = field(default_factory=set)
     doctors: dict[str, Post] = field(default_factory=dict)
     measured: dict[str, datetime.date] = field(default_factory=dict)
+    supplied: dict[str, datetime.date] = field(default_factory=dict)  # drug -> until when the patient has it
     _numbers: dict[str, int] = field(default_factory=dict)
 
     @classmethod

@@ -115,6 +115,9 @@ def vital_signs(visit: Visit, *keys: str) -> dict[str, JSON]:
     body, day, when = visit.chart.body, visit.day, visit.start
     out: dict[str, JSON] = {}
     for key in keys:
+        if key in visit.taken:
+            continue  # two problems in one visit, one measurement
+        visit.taken.add(key)
         if key == "bp":
             high, low = body.blood_pressure(day)
             components = [
@@ -182,8 +185,11 @@ def smoking(visit: Visit, status: Concept) -> JSON:
 def laboratory(visit: Visit, key: str, positive: bool = False) -> JSON:
     """Orders a panel and reports it: ServiceRequest, Specimen, Observations, DiagnosticReport.
 
-    `positive` is the answer of tests that only say yes or no. Returns the report.
+    `positive` is the answer of tests that only say yes or no. Returns the report; a panel already
+    done in this visit is not repeated.
     """
+    if key in visit.reports:
+        return visit.reports[key]
     chart, panel = visit.chart, PANELS[key]
     # One drawing serves all panels of a visit that need the same kind of specimen.
     ordered = visit.ordering
@@ -277,18 +283,9 @@ def laboratory(visit: Visit, key: str, positive: bool = False) -> JSON:
         result=results,
         conclusion=f"异常：{'，'.join(abnormal)}。" if abnormal else "未见异常。",
     )
+    visit.reports[key] = report
     visit.add(report)
     return report
-
-
-def values_of(report: JSON, visit: Visit) -> dict[str, Decimal]:
-    """The numbers of a report of this visit by LOINC code."""
-    wanted = {item["reference"] for item in report["result"]}
-    return {
-        item["code"]["coding"][0]["code"]: item["valueQuantity"]["value"]
-        for item in visit.resources
-        if f"Observation/{item['id']}" in wanted and "valueQuantity" in item
-    }
 
 
 def imaging(visit: Visit, loinc: tuple[str, str], title: str, conclusion: str, price: str) -> JSON:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from seed.visit import Visit
 
 _CATEGORY: Final = {"AMB": "outpatient", "EMER": "outpatient", "VR": "community", "IMP": "discharge"}
+_STILL_ENOUGH_DAYS: Final = 10
 _PER_DAY: Final = {"QD": 1, "BID": 2, "TID": 3, "AM": 1, "BED": 1}
 
 
@@ -66,7 +67,7 @@ def _needed(drug: Drug, days: int, dose: Decimal | None) -> Decimal:
 def prescribe(visit: Visit, reason: JSON | None, *lines: tuple[str, int] | tuple[str, int, Decimal]) -> list[JSON]:
     """One MedicationRequest per line (drug, days, dose if unusual), one prescription number for all; each dispensed.
 
-    A line that the patient is allergic to is replaced. Returns the requests.
+    A line that the patient is allergic to is replaced, one that is still in supply left out. Returns the requests.
     """
     chart = visit.chart
     group = business_number("RX", visit.day, chart.person.number, visit.number, len(visit.resources))
@@ -76,13 +77,17 @@ def prescribe(visit: Visit, reason: JSON | None, *lines: tuple[str, int] | tuple
         key, days = line[0], line[1]
         dose = line[2] if len(line) == 3 else None
         drug = chart.allowed(DRUGS[key], DRUGS)
+        if chart.supplied.get(drug.key, visit.day) > visit.day + datetime.timedelta(days=_STILL_ENOUGH_DAYS):
+            continue  # another doctor prescribed it lately
+        chart.supplied[drug.key] = visit.day + datetime.timedelta(days=days)
         if drug.key != key:
             days = min(days, 3)  # azithromycin stays in the tissues; three days are a course
         if dose is None and drug.key in _PER_KILOGRAM:
             dose = _child_dose(drug, chart.body.weight(visit.day))
         out.append(_line(visit, reason, drug, days, dose, group))
         names.append(drug.zh)
-    visit.say("plan", f"处方：{'、'.join(names)}。")
+    if names:
+        visit.say("plan", f"处方：{'、'.join(names)}。")
     return out
 
 

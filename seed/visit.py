@@ -65,6 +65,8 @@ class Visit:
         self.first = True
         self.systolic: int | None = None
         self.panels = 0
+        self.taken: set[str] = set()  # vital signs of this visit
+        self.reports: dict[str, JSON] = {}  # laboratory reports by panel
         self.specimens: dict[str, JSON] = {}
         self.discharge = "home"
         self.ward: str | None = None

@@ -298,3 +298,20 @@ def test_nobody_has_two_encounters_at_once(demo):
 
 def test_all_kinds_of_encounters_occur(demo):
     assert {item["class"]["code"] for item in demo.of("Encounter")} == {"AMB", "EMER", "IMP", "VR"}
+
+
+def test_a_visit_measures_each_thing_once(demo):
+    seen = set()
+    for item in demo.of("Observation"):
+        key = (item["encounter"]["reference"], item["code"]["coding"][0]["code"])
+        # Creatinine belongs to two panels.
+        assert key not in seen or key[1] == "14682-9", key
+        seen.add(key)
+
+
+def test_a_drug_is_not_prescribed_twice_in_one_visit(demo):
+    seen = set()
+    for item in demo.of("MedicationDispense"):
+        key = (item["context"]["reference"], item["medicationCodeableConcept"]["coding"][0]["code"])
+        assert key not in seen, key
+        seen.add(key)
