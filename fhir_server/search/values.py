@@ -64,14 +64,11 @@ def string_key(text: str) -> str:
 
 
 def word_keys(text: str) -> Iterator[str]:
-    """Keys of the second and later words of a part of a name or address, each with what follows it.
-
-    The empty raw part behind U+001F keeps them apart from whole fields: ``:exact`` never meets them.
-    """
+    """The second and later words of a part of a name or address, each with what follows it, normalized."""
     folded = normalize(text)
     at = folded.find(" ")
     while at != -1:
-        yield folded[at + 1 :] + MARK
+        yield folded[at + 1 :]
         at = folded.find(" ", at + 1)
 
 
