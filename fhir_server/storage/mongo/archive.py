@@ -1,7 +1,8 @@
 """Backup and restore: a directory with one gzip file of BSON documents per collection, and a manifest.
 
-The files are those of mongodump --gzip, so that MongoDB's own tools read them. All are of one instant: a snapshot
-session reads every collection at the same cluster time.
+The files are those of mongodump --gzip, so that MongoDB's own tools read them. All are of one instant, while others
+write: they are read in one transaction, or, when mongod ends that after a minute (transactionLifetimeLimitSeconds),
+once more in a snapshot session, which lasts five (minSnapshotHistoryWindowInSeconds).
 """
 
 from __future__ import annotations
@@ -9,13 +10,16 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import bson
 from pymongo import MongoClient
+from pymongo.client_session import ClientSession
 from pymongo.database import Database
 from pymongo.errors import OperationFailure
+from pymongo.read_concern import ReadConcern
 
 from fhir_server.errors import Busy
 from fhir_server.storage.mongo import indexes
@@ -24,36 +28,54 @@ from fhir_server.storage.mongo.layout import Raw
 FORMAT = 1
 COLLECTIONS = (indexes.RESOURCES, indexes.HISTORY, indexes.CLAIMS, indexes.META, indexes.STORE)
 """Locks and open writes belong to running processes and stay behind."""
-SNAPSHOT_TOO_OLD = 239
 BATCH = 500
+
+EXPIRED = frozenset({239, 246, 251, 290})
+"""SnapshotTooOld, SnapshotUnavailable, NoSuchTransaction, TransactionExceededLifetimeLimitSeconds."""
 
 
 def dump(client: MongoClient[Raw], name: str, target: str) -> None:
     """Writes the archive into the new directory `target`.
 
-    Raises: FileExistsError when there is something at `target`; Busy when the server dropped the snapshot (a database
-    that takes longer to read than minSnapshotHistoryWindowInSeconds, 300 by default).
+    Raises: FileExistsError when there is something at `target`; Busy when the server gave the snapshot up before all
+    was read.
     """
     directory = Path(target)
     directory.mkdir(parents=True)
-    counts = {}
-    try:
-        with client.start_session(snapshot=True) as session:
-            for collection in COLLECTIONS:
-                counts[collection] = 0
-                with gzip.open(directory / f"{collection}.bson.gz", "wb", compresslevel=1) as file:
-                    for raw in client[name][collection].find({}, session=session, batch_size=BATCH).sort("_id", 1):
-                        file.write(bson.encode(raw))
-                        counts[collection] += 1
-    except OperationFailure as error:
-        if error.code == SNAPSHOT_TOO_OLD:
-            raise Busy(
-                "The snapshot of this backup became too old; raise minSnapshotHistoryWindowInSeconds and repeat it."
-            ) from error
-        raise
+    for instant in (_transaction, _snapshot):
+        try:
+            with instant(client) as session:
+                counts = {collection: _dump(client[name], collection, directory, session) for collection in COLLECTIONS}
+            break
+        except OperationFailure as error:
+            if error.code not in EXPIRED:
+                raise
+    else:
+        raise Busy("The snapshot of this backup became too old; raise minSnapshotHistoryWindowInSeconds and repeat it.")
     manifest = {"format": FORMAT, "layout": indexes.LAYOUT, "documents": counts}
     # Last: an archive without its manifest was interrupted.
     (directory / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _transaction(client: MongoClient[Raw]) -> Iterator[ClientSession]:
+    with client.start_session() as session, session.start_transaction(read_concern=ReadConcern("snapshot")):
+        yield session
+
+
+@contextmanager
+def _snapshot(client: MongoClient[Raw]) -> Iterator[ClientSession]:
+    with client.start_session(snapshot=True) as session:
+        yield session
+
+
+def _dump(database: Database[Raw], collection: str, directory: Path, session: ClientSession) -> int:
+    number = 0
+    with gzip.open(directory / f"{collection}.bson.gz", "wb", compresslevel=1) as file:
+        for raw in database[collection].find({}, session=session, batch_size=BATCH).sort("_id", 1):
+            file.write(bson.encode(raw))
+            number += 1
+    return number
 
 
 def restore(database: Database[Raw], source: str) -> None:

@@ -25,6 +25,7 @@ from pymongo.write_concern import WriteConcern
 from fhir_server.errors import Busy
 from fhir_server.search.ast import Scalar
 from fhir_server.storage.mongo import archive, indexes, layout, soundness
+from fhir_server.storage.mongo.compile import successor
 from fhir_server.storage.mongo.connection import (
     NO_SUCH_TRANSACTION,
     UnsuitableServer,
@@ -302,6 +303,18 @@ class MongoStore(Reader):
         """See Store.put_meta."""
         text = json.dumps(value)
         self._change_meta(key, lambda _: text)
+
+    def meta_items(self, prefix: str) -> dict[str, Any]:
+        """See Store.meta_items."""
+        keys: dict[str, Any] = {"$gte": prefix}
+        beyond = successor(prefix)
+        if beyond is not None:
+            keys["$lt"] = beyond
+        with edge():
+            records = [
+                MetaRecord.load(raw) for raw in self._collection(indexes.META).find({"_id": keys}).sort("_id", 1)
+            ]
+        return {record.key: json.loads(record.value) for record in records}
 
     def update_meta(self, key: str, change: Callable[[Any | None], T]) -> T:
         """See Store.update_meta."""
