@@ -6,8 +6,8 @@ concrete terminology.
 
 from __future__ import annotations
 
+import os
 import time
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
@@ -60,8 +60,13 @@ def clock() -> int:
 
 
 def new_id() -> str:
-    """A logical id for a new resource: a random UUID."""
-    return str(uuid.uuid4())
+    """A logical id for a new resource: a random UUID (RFC 4122, version 4)."""
+    text = os.urandom(16).hex()
+    variant = _VARIANTS[text[16]]
+    return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-{variant}{text[17:20]}-{text[20:]}"
+
+
+_VARIANTS: Final = {digit: "89ab"[int(digit, 16) & 3] for digit in "0123456789abcdef"}
 
 
 @dataclass(slots=True)

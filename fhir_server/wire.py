@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
@@ -47,9 +49,17 @@ def instant(microseconds: int) -> str:
     return f"{text}{_TWO[hour]}:{_TWO[minute]}:{_TWO[second]}.{fraction // 1000:03d}Z"
 
 
-def query_string(pairs: list[tuple[str, str]]) -> str:
+def query_string(pairs: Iterable[tuple[str, str]]) -> str:
     """Parameters as they stand in a URL. What is legal in a query stays readable (RFC 3986 3.4)."""
-    return "&".join(f"{quote(name, safe=_SAFE)}={quote(value, safe=_SAFE)}" for name, value in pairs)
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in pairs])
+
+
+def _quoted(text: str) -> str:
+    text = text.replace("|", "\0")
+    if _PLAIN.match(text):
+        return text.replace("\0", "%7C")
+    return quote(text.replace("\0", "|"), safe=_SAFE)
 
 
 _SAFE: Final = ":/?@!$'()*,;-._~"
+_PLAIN: Final = re.compile(r"[A-Za-z0-9:/?@!$'()*,;\-._~\0]*\Z")

@@ -255,8 +255,10 @@ class Plan:
 
     def _prepare(self, one: Prepared) -> None:
         write = one.write
-        if write.resource is None:
+        if write.action in ("patch", "delete"):
             return
+        if not isinstance(write.resource, dict):
+            raise BadRequest("A resource is a JSON object.", code="structure")
         resource = write.resource
         late = False
         one.issues = self.repository.validate(resource, write.type, self.links.urls if self.links else ())

@@ -46,7 +46,7 @@ def capabilities(repository: Repository, request: FhirRequest) -> FhirResponse:
     server = repository.server
     cached = server.cache.get(("capabilities", mode))
     if cached is None:
-        resource = terminology_capabilities(server) if mode == "terminology" else statement(server, mode == "normative")
+        resource = terminology_capabilities(server) if mode == "terminology" else statement(server, mode)
         cached = server.cache[("capabilities", mode)] = jsonformat.encode(resource)
     return FhirResponse(200, json=cached)
 
@@ -55,8 +55,9 @@ def _software(server: Server) -> dict[str, Any]:
     return {"name": "Hestia", "version": server.settings.software_version, "releaseDate": RELEASED}
 
 
-def statement(server: Server, normative: bool = False) -> dict[str, Any]:
-    """The CapabilityStatement of this instance."""
+def statement(server: Server, mode: str = "full") -> dict[str, Any]:
+    """The CapabilityStatement of this instance; `mode` is full or normative."""
+    normative = mode == "normative"
     from fhir_server.interactions.dispatch import OPERATIONS  # dispatch imports this module
 
     everywhere = [

@@ -44,9 +44,9 @@ def _search(repository: Repository, request: FhirRequest, types: tuple[str, ...]
         pairs += parse_query(request.form)
     after: Any = None
     total: int | None = None
-    if pairs and any(name == "_cursor" for name, _ in pairs):
+    if "_cursor=" in request.query:
         # Parameters beside the token (`_format`, say) are for this page only; the search itself is in the token.
-        position = open_position(server, where, next(value for name, value in pairs if name == "_cursor"))
+        position = open_position(server, where, dict(pairs).get("_cursor", ""))
         pairs = [(name, value) for name, value in position["p"]]
         after, total = tuple(position["a"]), position.get("t")
     resolved = repository.resolve(pairs, types=types, compartment=request.compartment)

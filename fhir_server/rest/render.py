@@ -9,7 +9,6 @@ from http.client import responses
 from typing import Final
 
 from fhir_server.context import FhirResponse
-from fhir_server.errors import outcome_resource
 from fhir_server.gzipped import deflate, inflate
 from fhir_server.resources import jsonformat
 from fhir_server.rest.negotiate import CONTENT_TYPES
@@ -35,10 +34,8 @@ def body_of(response: FhirResponse) -> bytes | None:
     return None
 
 
-def render(
-    response: FhirResponse, *, form: str, pretty: bool = False, gzip: bool = False, prefer: str | None = None
-) -> Rendered:
-    """Status line, headers and body. `gzip`: the client accepts that encoding. `prefer`: return=minimal and its kin."""
+def render(response: FhirResponse, *, form: str, pretty: bool = False, gzip: bool = False) -> Rendered:
+    """Status line, headers and body. `gzip`: the client accepts that encoding."""
     headers: list[tuple[str, str]] = []
     if response.etag is not None:
         headers.append(("ETag", f'W/"{response.etag}"'))
@@ -81,7 +78,3 @@ def render(
     headers.append(("Content-Length", str(len(body))))
     return status, headers, body
 
-
-def outcome_json(issues: object) -> bytes:
-    """An OperationOutcome of some issues as JSON."""
-    return jsonformat.encode(outcome_resource(issues))  # type: ignore[arg-type]

@@ -25,8 +25,6 @@ from fhir_server.context import MOUNT, FhirRequest, FhirResponse, RequestContext
 from fhir_server.errors import (
     BadRequest,
     FhirError,
-    MethodNotAllowed,
-    NotFound,
     TooLarge,
     UnsupportedMediaType,
     outcome,
@@ -55,6 +53,7 @@ _JSON_ACCEPTS: Final = {
     "application/fhir+json, application/json",
 }
 _CHUNK: Final = 1 << 16
+_TARGET: Final = "hestia.target"
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 EXPOSED_HEADERS: Final = "ETag, Location, Content-Location, Last-Modified, X-Request-Id"
@@ -111,21 +110,18 @@ class FhirApplication:
                 if self._log is not None:
                     self._write_log("GET", answer[2], "", "200 OK", started, request_id)
                 return (answer[1],)
-        template = _PREFIX + "*"
-        names = ""
         server = self._server()
         try:
-            status, headers, body, template = self._general(server, path, environ, request_id)
-        except BaseException as error:  # everything becomes an OperationOutcome; see errors.outcome
-            if not isinstance(error, Exception):
-                raise
+            status, headers, body = self._general(server, path, environ, request_id)
+        except Exception as error:  # everything becomes an OperationOutcome; see errors.outcome
             status, headers, body = self._failure(error, environ, request_id)
-            template = getattr(error, "template", template)
         headers.append(("X-Request-Id", request_id))
         if "HTTP_ORIGIN" in environ:
             headers.extend(self._cors(environ))
         start_response(status, headers)
         if self._log is not None:
+            target = environ.get(_TARGET)
+            template = _template(target) if target is not None else "*"
             names = _parameter_names(environ.get("QUERY_STRING", ""))
             self._write_log(environ["REQUEST_METHOD"], template, names, status, started, request_id)
         return (b"",) if environ["REQUEST_METHOD"] == "HEAD" else (body,)
@@ -172,7 +168,7 @@ class FhirApplication:
 
     def _general(
         self, server: Server, path: str, environ: dict[str, Any], request_id: str
-    ) -> tuple[str, list[tuple[str, str]], bytes, str]:
+    ) -> render.Rendered:
         server.refresh()
         if not path.isascii():
             # WSGI hands the bytes of the path on as latin-1; nothing in a FHIR path is beyond ASCII.
@@ -182,47 +178,37 @@ class FhirApplication:
                 raise BadRequest("The path is not valid UTF-8.", code="value") from None
         method: str = environ["REQUEST_METHOD"]
         segments = path[len(_PREFIX) :].split("/") if len(path) > len(_PREFIX) else []
-        target = dispatch.locate(segments)
-        template = _template(target)
+        target = environ[_TARGET] = dispatch.locate(segments)
         if method == "OPTIONS":
             allowed = ", ".join((*dispatch.methods(target), "OPTIONS"))
-            return "204 No Content", [("Allow", allowed)], b"", template
-        try:
-            query: str = environ.get("QUERY_STRING", "")
-            form, pretty = self._form(environ, query)
-            interaction = dispatch.choose("GET" if method == "HEAD" else method, target)
-            request = FhirRequest(
-                method,
-                type=target.type,
-                id=target.id,
-                version_id=target.version_id,
-                operation=target.operation,
-                compartment=target.compartment,
-                query=query,
-            )
-            request.route = interaction
-            request.headers = _Headers(environ)
-            request.accept = environ.get("HTTP_ACCEPT", "")
-            preference = environ.get("HTTP_PREFER")
-            if preference is not None:
-                request.prefer, request.handling = negotiate.prefer(preference)
-            self._conditions(request, environ)
-            if method in ("POST", "PUT", "PATCH"):
-                self._body(request, environ, interaction)
-            context = RequestContext(self.policy, request.handling, request_id)
-            response = interaction.run(Repository(server, context), request)
-            encoding = environ.get("HTTP_ACCEPT_ENCODING")
-            status, headers, body = render.render(
-                response,
-                form=form,
-                pretty=pretty,
-                gzip=encoding is not None and negotiate.accepts_gzip(encoding),
-                prefer=request.prefer,
-            )
-            return status, headers, body, template
-        except Exception as error:
-            error.template = template  # type: ignore[attr-defined]
-            raise
+            return "204 No Content", [("Allow", allowed)], b""
+        query: str = environ.get("QUERY_STRING", "")
+        form, pretty = self._form(environ, query)
+        interaction = dispatch.choose("GET" if method == "HEAD" else method, target)
+        request = FhirRequest(
+            method,
+            type=target.type,
+            id=target.id,
+            version_id=target.version_id,
+            operation=target.operation,
+            compartment=target.compartment,
+            query=query,
+        )
+        request.route = interaction
+        request.headers = _Headers(environ)
+        request.accept = environ.get("HTTP_ACCEPT", "")
+        preference = environ.get("HTTP_PREFER")
+        if preference is not None:
+            request.prefer, request.handling = negotiate.prefer(preference)
+        self._conditions(request, environ)
+        if method in ("POST", "PUT", "PATCH"):
+            self._body(request, environ, interaction)
+        context = RequestContext(self.policy, request.handling, request_id)
+        response = interaction.run(Repository(server, context), request)
+        encoding = environ.get("HTTP_ACCEPT_ENCODING")
+        return render.render(
+            response, form=form, pretty=pretty, gzip=encoding is not None and negotiate.accepts_gzip(encoding)
+        )
 
     def _form(self, environ: dict[str, Any], query: str) -> tuple[str, bool]:
         """The format of the answer and whether it is indented: `_format` overrides Accept."""
@@ -285,15 +271,10 @@ class FhirApplication:
         if not body and interaction.body == "optional":
             return
         form = negotiate.body_format(content_type)
-        if request.type == "Binary" and interaction.code in ("create", "update"):
-            if not form or (form == "json" and negotiate.media_type(content_type)[0] != "application/fhir+json"):
-                request.resource = None
-                if form and not _is_binary_resource(body):
-                    form = ""
-                if not form:
-                    if not content_type:
-                        raise UnsupportedMediaType("A Content-Type is needed.")
-                    return
+        if request.type == "Binary" and interaction.code in ("create", "update") and not _is_resource(content_type, form, body):
+            if not content_type:
+                raise UnsupportedMediaType("A Content-Type is needed.")
+            return
         if not form:
             raise UnsupportedMediaType("Resources are read as application/fhir+json or application/fhir+xml.")
         if not body:
@@ -341,7 +322,7 @@ class FhirApplication:
 
     def _failure(
         self, error: Exception, environ: dict[str, Any], request_id: str
-    ) -> tuple[str, list[tuple[str, str]], bytes]:
+    ) -> render.Rendered:
         """The OperationOutcome of an error, in the format asked for where one can be made out."""
         found = outcome(error)
         if not isinstance(error, FhirError):
@@ -399,8 +380,10 @@ class _Headers(Mapping[str, str]):
         return sum(1 for _ in self)
 
 
-def _is_binary_resource(body: bytes) -> bool:
-    """Whether a body sent as application/json is a Binary resource rather than content to be kept as it is."""
+def _is_resource(content_type: str, form: str, body: bytes) -> bool:
+    """Whether a body sent to Binary is a Binary resource rather than content. Plain JSON may be either (binary.html#rest)."""
+    if form != "json" or negotiate.media_type(content_type)[0] == "application/fhir+json":
+        return bool(form)
     try:
         value = jsonformat.parse(body)
     except FhirError:
@@ -449,5 +432,3 @@ def _parameter_names(query: str) -> str:
     names = (unquote_plus(pair.partition("=")[0]) for pair in query.split("&") if pair)
     return "&".join(name if _PARAMETER_NAME.match(name) else "?" for name in names)
 
-
-__all__ = ["FhirApplication", "MethodNotAllowed", "NotFound"]
