@@ -5,9 +5,9 @@ of one object are present and what a code is; `transpile` turns these into one P
 A few that every patient record meets are written by hand in `HAND`. What is left runs in the FHIRPath engine.
 `via_fhirpath` gives the engine's version of any of them; a test asserts that all agree on all official examples.
 
-A constraint holds unless it is false: an empty result (``type != 'display'`` without a type) is no violation,
-because the specification's own resources rely on it. ele-1, dom-2 to dom-5, ref-1, txt-1 and txt-2 are the
-validator's own business.
+A constraint that is neither true nor false (empty) is broken: ``code.exists() or abstract = true`` means that one of
+them is there. Only those in `UNDETERMINED_HOLDS` compare what need not be there or cannot be compared, and hold then;
+the official examples rely on it. ele-1, dom-2 to dom-6, ref-1, txt-1 and txt-2 are the validator's own business.
 """
 
 from __future__ import annotations
@@ -27,6 +27,10 @@ from fhir_server.fhirpath.parser import parse
 #: Checked by the structure walk itself.
 STRUCTURAL: Final = frozenset({"ele-1", "dom-2", "dom-3", "dom-4", "dom-5", "dom-6", "ref-1", "txt-1", "txt-2"})
 
+#: An entry without fullUrl (bdl-8), a prediction without probability (ras-2), a resource without name (keys ending in
+#: -0), times of different precision, quantities of different units.
+UNDETERMINED_HOLDS: Final = frozenset({"bdl-8", "mdd-1", "per-1", "ras-2", "ref-1", "rng-2", "inv-1 of Task"})
+
 
 class Surroundings(Protocol):
     """What an invariant may look at besides its own element."""
@@ -39,8 +43,8 @@ class Surroundings(Protocol):
         """The FHIRPath environment of the resource, made when first asked for."""
 
 
-Check = Callable[[Any, Surroundings], "bool | None"]
-"""(element, surroundings) -> False when the invariant is broken; True or None when it holds."""
+Check = Callable[[Any, Surroundings], bool]
+"""(element, surroundings) -> False when the invariant is broken, True when it holds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,21 +89,30 @@ def _make(owner: str, item: dict[str, Any]) -> Invariant:
     transpiled = transpile(item["expression"], owner) if owner in structures() else None
     if transpiled is not None:
         return Invariant(owner, key, severity, human, *transpiled)
-    return Invariant(owner, key, severity, human, check=via_fhirpath(item["expression"], owner))
+    return Invariant(
+        owner, key, severity, human, check=via_fhirpath(item["expression"], owner, _may_be_empty(owner, key))
+    )
 
 
-def via_fhirpath(expression: str, owner: str) -> Check:
-    """The FHIRPath engine's version of a constraint; compiled when it is first evaluated."""
+def _may_be_empty(owner: str, key: str) -> bool:
+    return key.endswith("-0") or key in UNDETERMINED_HOLDS or f"{key} of {owner}" in UNDETERMINED_HOLDS
+
+
+def via_fhirpath(expression: str, owner: str, may_be_empty: bool = False) -> Check:
+    """The FHIRPath engine's version of a constraint, compiled when it is first evaluated.
+
+    `may_be_empty` says what an empty result means.
+    """
     compiled: Any = None
 
-    def check(element: Any, around: Surroundings) -> bool | None:
+    def check(element: Any, around: Surroundings) -> bool:
         nonlocal compiled
         if compiled is None:
             from fhir_server.fhirpath import compile_expression
 
             compiled = compile_expression(expression, context_of(owner)).check
         result: bool | None = compiled(around.environment, element)
-        return result
+        return may_be_empty if result is None else result
 
     return check
 
@@ -129,15 +142,14 @@ class _Truth:
 
 
 def transpile(expression: str, owner: str) -> tuple[str, dict[str, Any]] | None:
-    """The Python expression that says that the constraint is broken, and the constants it names; None if it is not
-    that simple.
+    """(Python expression that says that the constraint is broken, the constants it names); None if it is not simple.
 
-    Simple are and, or, xor, implies, not, = and != over: presence of an element of the object itself, comparison of
-    a code with literals, and comparison of counts or numbers with an integer.
+    Simple are and, or, xor, implies, not, = and != over: presence of an element of the object itself, comparison of a
+    code with literals, and comparison of counts or numbers with an integer.
     """
     writer = _Writer(owner)
     try:
-        return writer.truth(parse(expression)).false, writer.constants
+        return f"not {writer.truth(parse(expression)).true}", writer.constants
     except _NotSimple:
         return None
 
@@ -265,11 +277,13 @@ def _texts(node: ast.Node) -> Iterator[str]:
 
 @cache
 def json_keys(owner: str, name: str) -> tuple[str, ...]:
-    """The JSON members that can carry an element: ``birthDate`` and ``_birthDate``, ``valueString``,
+    """The JSON members that can carry an element: ``birthDate`` and ``_birthDate``; ``valueString``, ``valueCode``...
 
-    ``_valueString``, ...
+    ids, Extension.url and a narrative's div are no FHIR primitives but bare strings, and have no ``_`` member.
     """
     element = structures()[owner]["elements"][name]
+    if name == "id" or "xml" in element:
+        return (name,)
     names = [(name + t[0].upper() + t[1:] if element.get("choice") else name, t) for t in element["types"] or [""]]
     result: list[str] = []
     for key, type_name in names:
@@ -457,10 +471,11 @@ def _bdl_10(o: Any, _: Surroundings) -> bool:
 
 
 def _first_is(bundle_type: str, resource_type: str) -> Check:
-    def check(o: Any, _: Surroundings) -> bool | None:
-        if o.get("type") != bundle_type or not o.get("entry") or "resource" not in o["entry"][0]:
-            return None
-        return bool(o["entry"][0]["resource"].get("resourceType") == resource_type)
+    def check(o: Any, _: Surroundings) -> bool:
+        if o.get("type") != bundle_type:
+            return True
+        first = o["entry"][0] if o.get("entry") else {}
+        return bool(first.get("resource", {}).get("resourceType") == resource_type)
 
     return check
 

@@ -107,7 +107,7 @@ def check(resource: Any, *, mode: Mode = "default", resolvable: Collection[str] 
 
 # --- one validation ---------------------------------------------------------------------------------------------------
 
-_SHOWN: Final = re.compile(r"_?[A-Za-z][A-Za-z0-9]{0,63}\Z")
+_SHOWN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}\Z")
 
 
 def expression(path: Path | None) -> str:
@@ -193,7 +193,7 @@ class _Run:
                 self.broken(invariant, path)
         except FhirPathError:
             self.warn(path, f"{invariant.key} could not be evaluated: {invariant.human}", "incomplete")
-        except (AttributeError, KeyError, TypeError, ValueError, ArithmeticError):
+        except (AttributeError, LookupError, TypeError, ValueError, ArithmeticError):
             # Invariants rely on the structure; where it is at fault, that has been said already.
             if not self.findings.structural:
                 raise
@@ -208,6 +208,7 @@ class _Run:
         message = f"`{name}` is required."
         if f"{owner}.{name}" in PUBLISHED_FAULTS:
             self.tolerate((path, name, None), message, "required")
+            self.findings.structural |= self.strict
         else:
             self.structure((path, name, None), message, "required")
 
@@ -243,7 +244,8 @@ def _validator(owner: str) -> Validator:
     tail: list[str] = []
     for name, element in definition["elements"].items():
         keys = invariants.json_keys(owner, name)
-        for type_name, key in zip(element["types"] or [""], [k for k in keys if k[0] != "_"], strict=True):
+        plain = [key for key in keys if key[0] != "_"]
+        for type_name, key in zip(element["types"] or [""], plain, strict=True):
             handlers.update(_handlers(owner, name, key, type_name, element))
         if element.get("choice"):
             choices.update(dict.fromkeys(keys, name))
@@ -309,6 +311,7 @@ def _handlers(owner: str, name: str, key: str, type_name: str, element: dict[str
         # SimpleQuantity.comparator: sqty-1 says it better.
         many = False
     own = invariants.of_element(owner, name)
+    keys = invariants.json_keys(owner, name)
     if type_name == "xhtml":
         return {key: _narrative(name)}
     if type_name in _PRIMITIVES:
@@ -316,7 +319,7 @@ def _handlers(owner: str, name: str, key: str, type_name: str, element: dict[str
         if many:
             return {key: _primitive_list(name, key, quick, complain), "_" + key: _sibling_list(name, key)}
         single = _checked_single(name, quick, complain, own) if own else _single(name, quick, complain)
-        return {key: single, "_" + key: _sibling(name, key)}
+        return {key: single, "_" + key: _sibling(name, key)} if "_" + key in keys else {key: single}
     each: Each
     if type_name == "Resource":
         each = _contained if name == "contained" else _inner_resource
@@ -684,8 +687,8 @@ def _judge(reference: str, value: dict[str, Any], path: Path, run: _Run, targets
             run.tolerate(
                 (path, "reference", None), "Conditional references are for transactions only.", "business-rule"
             )
-    named = value.get("type")
-    found = {name for name in (match and match[1], named) if type(name) is str}
+    named = value.get("type") if type(value.get("type")) is str else None
+    found = {name for name in (match and match[1], named) if name}
     if match is not None and match[1] not in _TYPES and _RELATIVE.fullmatch(reference):
         run.tolerate((path, "reference", None), f"`{path[1]}` refers to a type that R4 does not have.", "value")
     for name in sorted(found & _TYPES):

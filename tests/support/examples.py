@@ -1,0 +1,74 @@
+"""The official examples of R4: fetched once through npm into ``.cache``, checked against their published hash.
+
+They are never skipped: what cannot be had makes the tests fail.
+
+`HESTIA_TEST_EXAMPLES` names a directory that holds the unpacked files, for machines without npm or without a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import hashlib
+import os
+import subprocess
+import tarfile
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+PACKAGE = "hl7.fhir.r4.examples"
+VERSION = "4.0.1"
+SHA512 = "DXBdIZOeQaSKIgCU7w6HOC7sw/6BzylmipLkBW4f//pT+Bc94x+8LImwTdvaNThPJoOzpBzvxAzNqjeu3X/zLw=="
+CACHE = Path(__file__).resolve().parents[2] / ".cache"
+
+#: The one example that no R4 server may take: its id has 67 characters.
+REFUSED = "SearchParameter-questionnaireresponse-extensions-QuestionnaireResponse-item-subject.json"
+
+
+@cache
+def directory() -> Path:
+    """Where the files of the package are. Raises RuntimeError when they cannot be had, so that a test fails."""
+    given = os.environ.get("HESTIA_TEST_EXAMPLES")
+    if given:
+        if not (Path(given) / "package.json").is_file():
+            raise RuntimeError("HESTIA_TEST_EXAMPLES does not name the unpacked package.")
+        return Path(given)
+    CACHE.mkdir(exist_ok=True)
+    unpacked = CACHE / f"{PACKAGE}-{VERSION}"
+    # Test processes run beside each other; one fetches, the others wait.
+    with (CACHE / f"{PACKAGE}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not unpacked.is_dir():
+            _fetch(unpacked)
+    return unpacked / "package"
+
+
+def _fetch(unpacked: Path) -> None:
+    archive = CACHE / f"{PACKAGE}-{VERSION}.tgz"
+    if not archive.is_file():
+        command = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--silent"]
+        subprocess.run(command, cwd=CACHE, check=True, stdout=subprocess.DEVNULL)
+    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
+    if digest != SHA512:
+        archive.unlink()
+        raise RuntimeError(f"{PACKAGE}@{VERSION} has another hash than the published one.")
+    partial = CACHE / f"{PACKAGE}-{VERSION}.partial"
+    with tarfile.open(archive) as files:
+        files.extractall(partial, filter="data")
+    partial.rename(unpacked)
+
+
+@cache
+def paths() -> tuple[Path, ...]:
+    """Every file of the package that holds a resource, in the order of the names."""
+    found = sorted(directory().glob("*-*.json"))
+    if len(found) < 5_000:
+        raise RuntimeError("The package of official examples is not complete.")
+    return tuple(found)
+
+
+def texts() -> Iterator[tuple[str, bytes]]:
+    """(file name, JSON text) of every resource of the package."""
+    for path in paths():
+        yield path.name, path.read_bytes()
