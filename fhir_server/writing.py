@@ -352,13 +352,13 @@ class Plan:
         """Targets of all writes of a transaction, deletes first; nothing may be addressed twice. R4 http.html#trules."""
         targets: list[list[Target]] = [[] for _ in self.writes]
         taken: set[str] = set()
-        deleted: frozenset[str] = frozenset()
+        deleted: frozenset[str] | None = None
         creating: dict[str, int] = {}
         for index in self.order:
             write = self.writes[index]
-            if write.action != "delete" and not deleted and taken:
+            if write.action != "delete" and deleted is None:
                 deleted = frozenset(taken)
-            found = self._target(index, tx, frozenset() if write.action == "delete" else deleted)
+            found = self._target(index, tx, deleted or frozenset())
             if write.action == "create" and write.criteria is not None and not found[0].found:
                 found = [self._among_created(index, found[0], creating, tx)]
             elif write.criteria is not None and write.action in ("update", "patch") and self._meets_created(write, tx):

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _encode = msgspec.json.encode
+_SOME_REQUEST: Final = {"method": "GET", "url": "metadata"}
 _METHODS: Final = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _BATCH_ORDER: Final = {"DELETE": 0, "POST": 1, "PUT": 2, "PATCH": 2, "GET": 3, "HEAD": 3}
 
@@ -95,16 +96,21 @@ def execute_bundle(
 
 def _faults(resource: dict[str, Any]) -> dict[int | None, list[Issue]]:
     """Errors of the Bundle without its resources: by entry, and under None those of the Bundle itself."""
+    found: dict[int | None, list[Issue]] = {}
     shell = dict(resource)
     entries = shell.pop("entry", None)
     if entries:
         if not isinstance(entries, list):
             raise Invalid("`entry` is an array.", expression="Bundle.entry")
-        shell["entry"] = [
-            {name: value for name, value in entry.items() if name != "resource"} if isinstance(entry, dict) else entry
-            for entry in entries
-        ]
-    found: dict[int | None, list[Issue]] = {}
+        shell["entry"] = stripped = []
+        for index, entry in enumerate(entries):
+            if isinstance(entry, dict):
+                entry = {name: value for name, value in entry.items() if name != "resource"}
+                if "request" not in entry:
+                    # bdl-3 would be said of the whole Bundle; in a batch it concerns this entry alone.
+                    found[index] = [Issue("error", "required", "The entry has no request.", (f"Bundle.entry[{index}]",))]
+                    entry["request"] = _SOME_REQUEST
+            stripped.append(entry)
     for issue in validate.validate(shell).errors:
         index: int | None = None
         for path in issue.expression:

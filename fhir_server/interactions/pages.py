@@ -17,7 +17,16 @@ def link(relation: str, url: str) -> bytes:
 
 def seal_position(server: Server, where: str, payload: dict[str, Any]) -> str:
     """An opaque token for a place in the results of the path `where`; every worker can open it."""
-    return cursor.seal(server.cursor_key, payload, cursor.digest(where))
+    return cursor.seal(server.cursor_key, _plain(payload), cursor.digest(where))
+
+
+def _plain(value: Any) -> Any:
+    """JSON without subclasses of int, which drivers of databases have."""
+    if isinstance(value, dict):
+        return {name: _plain(inner) for name, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    return int(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
 def open_position(server: Server, where: str, token: str) -> dict[str, Any]:
