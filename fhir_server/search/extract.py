@@ -71,6 +71,16 @@ _ABSOLUTE: Final = re.compile(
 )
 _TAGS: Final = re.compile(r"<[^>]*>")
 _STRINGS: Final = frozenset({"string", "markdown", "code", "id", "uri", "url", "canonical", "oid", "uuid", "xhtml"})
+_SYSTEM_TYPES: Final = {
+    "System.Boolean": "boolean",
+    "System.String": "string",
+    "System.Integer": "integer",
+    "System.Decimal": "decimal",
+    "System.Date": "date",
+    "System.DateTime": "dateTime",
+    "System.Quantity": "Quantity",
+}
+_DATES: Final = frozenset({"date", "dateTime", "instant", "System.Date", "System.DateTime"})
 _INTEGERS: Final = frozenset({"integer", "decimal", "positiveInt", "unsignedInt"})
 _QUANTITIES: Final = frozenset({"Quantity", "Age", "Count", "Distance", "Duration", "SimpleQuantity", "MoneyQuantity"})
 _URIS: Final = frozenset({"uri", "url", "oid", "uuid"})
@@ -610,34 +620,34 @@ class Extractor:
         ) -> None:
             walk(element, keys, ranges, context, resource)
             for param, evaluate in dynamic:
-                self._evaluated(param, evaluate(resource), keys, ranges, context)
+                self._evaluated(param, evaluate(resource), keys, ranges, context, resource)
 
         return with_engine
 
-    def _evaluated(self, param: Param, items: Iterable[Any], keys: Keys, ranges: Ranges, context: Context) -> None:
+    def _evaluated(
+        self,
+        param: Param,
+        items: Iterable[Any],
+        keys: Keys,
+        ranges: Ranges,
+        context: Context,
+        resource: Mapping[str, Any],
+    ) -> None:
+        """Appends the entries of what the FHIRPath engine found."""
         for item in items:
-            if item.value is None:
+            value, type_ = item.value, str(item.type or "")
+            if value is None:
                 continue
-            type_ = str(item.type or "").removeprefix("System.")
-            if item.type and str(item.type).startswith("System."):
-                type_ = {"Boolean": "boolean", "String": "string", "Integer": "integer", "Decimal": "decimal"}.get(
-                    type_, type_
-                )
-            branch = Branch((), type_)
             if param.type == "composite":
-                self._evaluated_composite(param, item.value, keys, ranges, context)
+                if isinstance(value, Mapping) and all(one.branches is not None for one in param.components):
+                    parts = tuple(self._component(one) for one in param.components)
+                    self._combine(parts)(value, param.number, keys, ranges, context, resource)
                 continue
-            handler = self._handler(param.type, param.usage, branch, param.targets)
+            handler = self._handler(param.type, param.usage, Branch((), _SYSTEM_TYPES.get(type_, type_)), param.targets)
             if handler is not None:
-                value = item.value
-                if type_ in ("date", "dateTime", "instant") and not isinstance(value, str):
+                if type_ in _DATES and not isinstance(value, str):
                     value = str(value).removeprefix("@")
                 handler(value, param.number, keys, ranges, context)
-
-    def _evaluated_composite(self, param: Param, value: Any, keys: Keys, ranges: Ranges, context: Context) -> None:
-        if isinstance(value, Mapping) and all(one.branches is not None for one in param.components):
-            parts = tuple(self._component(one) for one in param.components)
-            self._combine(parts)(value, param.number, keys, ranges, context, value)
 
     def _evaluator(self, expression: str, context_type: str) -> Callable[[Any], list[Any]]:
         from fhir_server.fhirpath import FhirPathError, compile_expression

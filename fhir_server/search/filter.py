@@ -213,7 +213,7 @@ class _Reader:
             except (msgspec.DecodeError, msgspec.ValidationError):
                 raise self.error("a JSON string") from None
         token = _TOKEN.match(self.text, self.at)
-        if token is None:
+        if token is None or token.group().startswith('"'):
             raise self.error("a value")
         self.at = token.end()
         return token.group(), False
