@@ -35,6 +35,9 @@ Path: TypeAlias = "tuple[Path | None, str, int | None]"
 MAX_DEPTH: Final = 100
 """How often an element may contain one of its own kind (extension in extension, item in item, Bundle in Bundle)."""
 
+MAX_LISTED: Final = 500
+"""How many errors, and how many warnings, are listed; a body of 64 MB could have millions."""
+
 PUBLISHED_FAULTS: Final[dict[str, str]] = {
     "CapabilityStatement.format": "`json` and `xml` are no media types, but stand for them",
     "ImplementationGuide.name": "absent",
@@ -61,6 +64,16 @@ class Findings:
 
     issues: list[Issue] = field(default_factory=list)
     structural: bool = False
+    #: How many of each severity there are, listed or not.
+    counts: dict[str, int] = field(default_factory=lambda: {"error": 0, "warning": 0})
+
+    def add(self, severity: Literal["error", "warning"], code: str, message: str, path: Path | None) -> None:
+        """One more finding; beyond `MAX_LISTED` of its severity it is only counted."""
+        self.counts[severity] += 1
+        if self.counts[severity] < MAX_LISTED:
+            self.issues.append(Issue(severity, code, message, (expression(path),)))
+        elif self.counts[severity] == MAX_LISTED:
+            self.issues.append(Issue(severity, "incomplete", f"There are more {severity}s, which are not listed."))
 
     @property
     def errors(self) -> list[Issue]:
@@ -100,7 +113,7 @@ def check(resource: Any, *, mode: Mode = "default", resolvable: Collection[str] 
     only others.
     """
     found = validate(resource, mode=mode, resolvable=resolvable)
-    if found.errors:
+    if found.counts["error"]:
         raise (Invalid if found.structural else Unprocessable)(issues=found.issues)
     return found.issues
 
@@ -162,19 +175,18 @@ class _Run:
     def structure(self, path: Path | None, message: str, code: str = "structure") -> None:
         """A fault of syntax or structure: 400."""
         self.findings.structural = True
-        self.findings.issues.append(Issue("error", code, message, (expression(path),)))
+        self.findings.add("error", code, message, path)
 
     def rule(self, path: Path | None, message: str, code: str) -> None:
         """A broken rule: 422."""
-        self.findings.issues.append(Issue("error", code, message, (expression(path),)))
+        self.findings.add("error", code, message, path)
 
     def warn(self, path: Path | None, message: str, code: str) -> None:
-        self.findings.issues.append(Issue("warning", code, message, (expression(path),)))
+        self.findings.add("warning", code, message, path)
 
     def tolerate(self, path: Path | None, message: str, code: str) -> None:
         """A fault that is a warning by default and an error when strict."""
-        severity: Literal["error", "warning"] = "error" if self.strict else "warning"
-        self.findings.issues.append(Issue(severity, code, message, (expression(path),)))
+        self.findings.add("error" if self.strict else "warning", code, message, path)
 
     def broken(self, invariant: invariants.Invariant, path: Path) -> None:
         message = f"{invariant.key}: {invariant.human}"

@@ -11,7 +11,7 @@ import pytest
 
 from fhir_server.errors import BadRequest, FhirError, Invalid, Unprocessable
 from fhir_server.resources import jsonformat
-from fhir_server.resources.validate import PUBLISHED_FAULTS, check, validate
+from fhir_server.resources.validate import MAX_LISTED, PUBLISHED_FAULTS, check, validate
 from tests.support.validation_cases import CASES, UUID, Case, bundle, observation, patient
 
 DOCS = Path(__file__).resolve().parents[3] / "docs"
@@ -107,6 +107,25 @@ def test_local_references_are_resolved_in_their_own_container() -> None:
     assert [issue.expression for issue in found.errors] == [
         ("Bundle.entry[1].resource.generalPractitioner[0].reference",)
     ]
+
+
+def test_findings_are_listed_up_to_a_bound() -> None:
+    many = patient(name=[{"x": 1}] * 2_000, telecom=[{"period": {"start": "x"}}] * 2_000)
+    found = validate(many)
+    assert len(found.errors) == MAX_LISTED
+    assert "more errors" in found.errors[-1].diagnostics
+    with pytest.raises(Invalid):
+        check(many)
+
+
+def test_bundles_nested_a_hundred_times_are_judged_and_more_are_refused() -> None:
+    inner = bundle("collection", {"resource": patient()})
+    for _ in range(98):
+        inner = bundle("collection", {"resource": inner})
+    assert not validate(inner).errors
+    for _ in range(3):
+        inner = bundle("collection", {"resource": inner})
+    assert validate(inner).structural
 
 
 def test_the_resource_is_not_changed() -> None:
