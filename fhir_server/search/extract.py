@@ -69,6 +69,8 @@ _RELATIVE: Final = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_hist
 _ABSOLUTE: Final = re.compile(
     r".*/([A-Z][A-Za-z]+)/[A-Za-z0-9\-.]{1,64}(?:/_history/[A-Za-z0-9\-.]{1,64})?", re.ASCII | re.DOTALL
 )
+_REMEMBERED: Final = 256
+"""Characters of texts whose keys are cached."""
 _TAGS: Final = re.compile(r"<[^>]*>")
 _STRINGS: Final = frozenset({"string", "markdown", "code", "id", "uri", "url", "canonical", "oid", "uuid", "xhtml"})
 _SYSTEM_TYPES: Final = {
@@ -93,6 +95,14 @@ def number_text(value: Any) -> bool:
     return isinstance(value, (int, Decimal, float)) and not isinstance(value, bool)
 
 
+def convertible(number: Any) -> str:
+    """The text of a number that can be converted at a bounded cost, "" of others: 1e99999999 written out is 100 MB."""
+    if isinstance(number, int) and number.bit_length() > 1000:
+        return ""
+    text = str(number)
+    return text if len(text) <= 400 and abs(Decimal(text).adjusted()) <= 400 else ""
+
+
 def plain_text(div: str) -> str:
     """The text of a narrative without its tags."""
     return html.unescape(_TAGS.sub(" ", div))
@@ -109,10 +119,13 @@ class ReferenceKeys:
     def __init__(self, base_urls: Iterable[str]) -> None:
         self._bases = tuple(f"{base}/" for base in base_urls)
         self._types = frozenset(definitions.resource_types())
-        self.key = lru_cache(maxsize=65_536)(self._key)
+        self._known = lru_cache(maxsize=65_536)(self._key)
+
+    def key(self, text: str) -> tuple[str, str]:
+        """(key, type or "") of a reference that is not local to its resource (``#x``)."""
+        return self._known(text) if len(text) <= _REMEMBERED else self._key(text)
 
     def _key(self, text: str) -> tuple[str, str]:
-        """(key, type or "") of a reference that is not local to its resource (``#x``)."""
         for base in self._bases:
             if text.startswith(base):
                 text = text[len(base) :]
@@ -136,7 +149,7 @@ class Extractor:
         self._walks: dict[str, Walk] = {}
         self._code_handlers: dict[str, Handler] = {}
         self._target_handlers: dict[tuple[str, str], Handler] = {}
-        self._token_key = lru_cache(maxsize=65_536)(self._make_token_key)
+        self._known_token_key = lru_cache(maxsize=65_536)(self._make_token_key)
         self._canonical = lru_cache(maxsize=16_384)(self._make_canonical)
         self._handlers = self._table()
 
@@ -171,6 +184,11 @@ class Extractor:
         return Document(address, type_name, list(dict.fromkeys(keys)), list(dict.fromkeys(ranges)))
 
     # --- tokens -------------------------------------------------------------------------------------------------------
+
+    def _token_key(self, system: str, code: str) -> str:
+        # Only short ones are remembered: a code may have a megabyte.
+        short = len(code) <= _REMEMBERED and len(system) <= _REMEMBERED
+        return self._known_token_key(system, code) if short else self._make_token_key(system, code)
 
     def _make_token_key(self, system: str, code: str) -> str:
         sensitive = bool(system and self._terminology and self._terminology.case_sensitive(system))
@@ -416,8 +434,7 @@ class Extractor:
         unit = self.settings.units(code)
         if unit is None or (unit.dimension == code and unit.factor == 1 and unit.offset == 0):
             return None
-        exponent = Decimal(text).adjusted()
-        if abs(exponent) > 1000:
+        if not text:
             return None
         return fraction_key(Fraction(text) * unit.factor + unit.offset), unit.dimension
 
@@ -433,8 +450,8 @@ class Extractor:
         ranges.append((number, kind, low_key, high_key, unit_text(*unit)))
         code, system, _ = unit
         if system == UCUM and code and self.settings.units is not None:
-            low_found = None if low is None else self._canonical(str(low), code)
-            high_found = None if high is None else self._canonical(str(high), code)
+            low_found = None if low is None else self._canonical(convertible(low), code)
+            high_found = None if high is None else self._canonical(convertible(high), code)
             found = low_found or high_found
             if found is not None and (low is None) == (low_found is None) and (high is None) == (high_found is None):
                 low_key = low_found[0] if low_found else LOWEST
@@ -464,7 +481,7 @@ class Extractor:
         ranges.append((number, "=", key, key, unit_text(*unit)))
         code, system, _ = unit
         if system == UCUM and code and self.settings.units is not None:
-            found = self._canonical(str(amount), code)
+            found = self._canonical(convertible(amount), code)
             if found is not None:
                 ranges.append((number + CANONICAL_UNIT, "=", found[0], found[0], f"{found[1]}{MARK}{UCUM}{MARK}"))
 
@@ -490,12 +507,13 @@ class Extractor:
             sample = value.get(name) if name else item
             try:
                 found.append(Decimal(str(sample)))
-            except InvalidOperation:
+            except InvalidOperation:  # "E", or a limit that is not given
                 continue
-        found = [one for one in found if one.is_finite()]
-        if not found:
+        found = [one for one in found if one.is_finite() and convertible(one)]
+        scaling = [convertible(number) for number in (value.get("factor", 1), origin.get("value", 0))]
+        if not found or not all(scaling):
             return
-        factor, start = Fraction(str(value.get("factor", 1))), Fraction(str(origin.get("value", 0)))
+        factor, start = Fraction(scaling[0]), Fraction(scaling[1])
         ends = sorted((start + Fraction(min(found)) * factor, start + Fraction(max(found)) * factor))
         low, high = fraction_key(ends[0]), fraction_key(ends[1])
         code, system = origin.get("code", ""), origin.get("system", "")

@@ -1,7 +1,7 @@
 """``near``: positions within a distance, as comparisons of latitude and longitude. R4 location.html#positional.
 
 A store only compares, so a circle is cut into strips of latitude, each with the range of longitudes that the circle has
-in it. The staircase is nowhere more than 1/64 of the radius outside of the circle, and never inside of it.
+in it. The staircase is nowhere more than 1/32 of the radius higher than the circle, and never inside of it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from fhir_server.errors import BadRequest
 from fhir_server.search.ast import AllOf, AnyOf, Compare, Test
 from fhir_server.search.values import parse_number
 
-STRIPS: Final = 128
+STRIPS: Final = 64
 EARTH_KM: Final = 6371.0088
 _MICRO: Final = 1_000_000
 

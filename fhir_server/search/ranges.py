@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Final
+from typing import Any, Final
 
 from fhir_server.search.ast import AllOf, AnyOf, Column, Compare, Scalar, Test
 from fhir_server.search.values import (
@@ -40,11 +40,10 @@ class Window:
     rest: tuple[Test, ...] = ()
 
     def merged(self, other: Window) -> Window:
-        """Both windows, on the same entry."""
-        start = (
-            self.start if other.start is None or (self.start is not None and self.start >= other.start) else other.start
-        )  # type: ignore[operator]
-        stop = self.stop if other.stop is None or (self.stop is not None and self.stop <= other.stop) else other.stop  # type: ignore[operator]
+        """Both windows, on the same entry. Their bounds are of one type, as entries of one class are."""
+        starts: list[Any] = [one for one in (self.start, other.start) if one is not None]
+        stops: list[Any] = [one for one in (self.stop, other.stop) if one is not None]
+        start, stop = max(starts, default=None), min(stops, default=None)
         return Window(self.kind, start, stop, self.rest + other.rest)
 
     def tests(self) -> tuple[Test, ...]:

@@ -63,6 +63,7 @@ from fhir_server.search.registry import (
 from fhir_server.search.settings import UCUM, Settings
 from fhir_server.search.values import (
     AFTER_MARK,
+    WORD_LENGTH,
     CLASS_MARK,
     EXACT,
     MARK,
@@ -191,7 +192,7 @@ class Resolver:
             nodes.append(node)
             criteria = True
         for name, value in pairs:
-            if not value:
+            if not value or not name:
                 continue
             if name[0] == "_" and name.partition(":")[0] in RESULT_PARAMETERS:
                 results.append((name, value))
@@ -963,6 +964,8 @@ _BOOLEAN_SYSTEMS: Final = frozenset(
     {"http://hl7.org/fhir/special-values", "http://terminology.hl7.org/CodeSystem/special-values"}
 )
 
+NEVER: Final[Test] = AnyOf(())
+
 # --- small parts ------------------------------------------------------------------------------------------------------
 
 
@@ -1099,7 +1102,18 @@ def _string(param: Param, modifier: str | None) -> Plan:
     if modifier is not None:
         raise unsupported(param, modifier)
     numbers = param.variant(0, WORDS) if param.words else param.numbers
-    return lambda values, issues: Exists(numbers, "key", one_of([string_test(unescape(value)) for value in values]))
+    words = param.variant(WORDS)
+
+    def plan(values: tuple[str, ...], issues: list[Issue]) -> Node:
+        texts = [unescape(value) for value in values]
+        node = Exists(numbers, "key", one_of([string_test(text) for text in texts]))
+        long = [normalize(text)[:WORD_LENGTH] for text in texts if len(text) > WORD_LENGTH] if param.words else []
+        if not long:
+            return node
+        # Keys of later words end after WORD_LENGTH characters, and so does what is compared with them.
+        return Or((node, Exists(words, "key", one_of([Compare("key", "=", text) for text in long if text] or [NEVER]))))
+
+    return plan
 
 
 def _text_plan(param: Param) -> Plan:

@@ -63,12 +63,20 @@ def string_key(text: str) -> str:
     return folded if folded == text else f"{folded}{MARK}{text}"
 
 
+WORD_LENGTH: Final = 256
+"""Characters of a key of a later word; searches compare as many."""
+MAX_WORDS: Final = 100
+"""Words of one part of a name or address that are indexed on their own: it bounds what a megabyte of text costs."""
+
+
 def word_keys(text: str) -> Iterator[str]:
     """The second and later words of a part of a name or address, each with what follows it, normalized."""
     folded = normalize(text)
     at = folded.find(" ")
-    while at != -1:
-        yield folded[at + 1 :]
+    for _ in range(MAX_WORDS):
+        if at == -1:
+            return
+        yield folded[at + 1 : at + 1 + WORD_LENGTH]
         at = folded.find(" ", at + 1)
 
 
@@ -78,7 +86,7 @@ def phonetic_keys(text: str) -> list[str]:
     Library: ``Metaphone`` (PyPI), the algorithm of L. Philips. Words outside Latin script have no code.
     """
     found: dict[str, None] = {}
-    for word in normalize(text).split():
+    for word in normalize(text).split()[:MAX_WORDS]:
         codes = [code for code in doublemetaphone(word) if code] if word.isascii() else []
         for code in codes or [word]:
             found[code] = None
@@ -157,7 +165,8 @@ def number_key(number: Decimal | int | str) -> str:
     complement, closed by ``~``, for negative ones. Trailing zeros do not count. Adjusted exponents are bounded to
     +-4998: larger magnitudes are all equal, and above every other; smaller ones are all equal, and next to zero.
     """
-    text = str(number)
+    # Python refuses to print integers of more than 4,300 digits; a Decimal has no such limit.
+    text = str(Decimal(number) if isinstance(number, int) and number.bit_length() > 1000 else number)
     negative = text[0] == "-"
     mantissa = text[1:] if negative or text[0] == "+" else text
     exponent = 0

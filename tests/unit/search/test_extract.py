@@ -13,6 +13,7 @@ from fhir_server.fhirpath import compile_expression
 from fhir_server.search.ast import CONTAINED
 from fhir_server.search.extract import Extractor, ReferenceKeys
 from fhir_server.search.registry import builtin
+from fhir_server.search.values import MAX_WORDS, WORD_LENGTH
 from tests.support import examples
 from tests.support.shelf import BASE, DEFAULT, parsed, settings
 
@@ -126,6 +127,10 @@ def test_the_first_resource_of_a_document_is_referred_to() -> None:
         {"valueQuantity": {"value": 10**400}},
         {"valueQuantity": {"value": parsed("1e-99999999")}},
         {"valueQuantity": {"value": parsed("1e400"), "code": "mg", "system": "http://unitsofmeasure.org"}},
+        {"valueQuantity": {"value": int("9" * 4000) * 10**4000}},
+        {"valueQuantity": {"value": int("9" * 4000) * 10**4000, "code": "mg", "system": "http://unitsofmeasure.org"}},
+        {"valueSampledData": {"origin": {"value": parsed("1e99999999")}, "period": 1, "dimensions": 1, "data": "1 2"}},
+        {"valueSampledData": {"origin": {"value": 1}, "period": 1, "dimensions": 1, "data": "1e99999999 2"}},
         {"valueRange": {}},
         {"valueSampledData": {"origin": {"value": 1}, "period": 1, "dimensions": 1}},
         {"valueSampledData": {"origin": {}, "period": 1, "dimensions": 1, "data": "E x NaN 1e5"}},
@@ -135,6 +140,14 @@ def test_odd_values_do_not_fail(value: dict[str, Any]) -> None:
     document = EXTRACTOR.documents({"resourceType": "Observation", "id": "1", "code": {"coding": [{"code": "c"}]}, **value}, "Observation/1")[0]
     for entry in document.ranges:
         assert isinstance(entry[2], str) or -(2**63) <= entry[2] < entry[3] < 2**63
+
+
+def test_a_megabyte_of_words_in_a_name_costs_no_more_than_its_bounds() -> None:
+    text = "word " * 200_000 + "last"
+    found = entries({"resourceType": "Patient", "name": [{"text": text}]})
+    assert len(found["name:5"]) <= MAX_WORDS
+    assert all(len(key) <= WORD_LENGTH for (key,) in found["name:5"])
+    assert found["phonetic:5"] == [("ART",), ("FRT",)]
 
 
 # --- the official examples --------------------------------------------------------------------------------------------

@@ -163,3 +163,11 @@ def test_words_are_refused_without_their_index() -> None:
     bare = shelf([], fulltext=False)
     with pytest.raises(BadRequest):
         found(bare, "Observation?_text=x")
+
+
+def test_later_words_that_are_very_long_are_still_met() -> None:
+    tail = "x" * 300
+    long = shelf([patient("long", family=f"Von {tail}y")])
+    assert found(long, f"Patient?family={tail}") == {"long"}
+    assert found(long, f"Patient?family=von {tail}y") == {"long"}
+    assert found(long, f"Patient?family={'z' * 300}") == set()
