@@ -193,7 +193,8 @@ class Searcher:
                 return self._walk(found, search, projection, (("updated", -1 if key.descending else 1),))
             if key.shape == "id" and select.types is not None and len(select.types) == 1:
                 return self._by_id(found, search, projection, select.types[0])
-            if key.shape == "range" and len(key.params) == 1:
+            # MongoDB has no $unionWith in transactions.
+            if key.shape == "range" and len(key.params) == 1 and self._session is None:
                 return self._sorted(found, search, projection, key)
         return self._computed(found, search, projection)
 
@@ -274,7 +275,12 @@ class Searcher:
                 return self._find({"$and": [found, missing, {"s": last.raw["s"]}]}, projection, limit=0)
             return self._find({"$and": [found, valued, {path: text}]}, projection, limit=0)
 
-        return _settled([row(raw) for raw in self._aggregate(pipeline, size=size)], size, tied, row)
+        rows = [row(raw) for raw in self._aggregate(pipeline, size=size)]
+        absent = [one.position[0] is None for one in rows]
+        if absent != sorted(absent):
+            # mongod runs the parts of a union one after the other, but its documentation leaves the order open.
+            return self._computed(found, search, {name: value for name, value in projection.items() if name != "v"})
+        return _settled(rows, size, tied, row)
 
     def _computed(self, found: Filter, search: Search, projection: dict[str, Any]) -> list[_Row]:
         """Pages in any order, for any mode: values are computed, and the best `count` + 1 kept while sorting."""
@@ -300,25 +306,41 @@ class Searcher:
             order[name] = -1 if key.descending else 1
         pipeline += [{"$sort": {**order, "s": 1, "_id": 1}}, {"$limit": size}]
         if mode != "no":
-            near = "_id" if search.containers else "container"
-            lookup = {"from": self._resources.name, "localField": near, "foreignField": "_id", "as": "outer"}
             kept: dict[str, Any] = dict.fromkeys((*projection, *names, "container"), 1)
-            kept.update((f"outer.{name}", 1) for name in layout.STORED)
+            outer: dict[str, Any] = dict(layout.STORED)
             starts = _start_params(search.includes, first=True)
             if search.containers and starts:
-                kept["refs"] = entries_between(starts, {"$first": "$outer.k"})
-            pipeline += [{"$lookup": lookup}, {"$project": kept}]
+                outer["refs"] = entries_between(starts, "$k")
+            lookup = {
+                "from": self._resources.name,
+                "localField": "_id" if search.containers else "container",
+                "foreignField": "_id",
+                "pipeline": [{"$project": outer}],
+                "as": "outer",
+            }
+            pipeline.append({"$project": kept})
+            if self._session is None:
+                pipeline.append({"$lookup": lookup})
+        raws = self._aggregate(pipeline, size=size)
+        if mode != "no" and self._session is not None:
+            # Before version 8.0 a sharded cluster has no $lookup in transactions.
+            near = [raw["_id"] if search.containers else raw.get("container") for raw in raws]
+            wanted = {"_id": {"$in": [address for address in near if address]}}
+            by_address = {one["_id"]: one for one in self._find(wanted, outer, limit=len(near) + 1)}
+            for raw, address in zip(raws, near, strict=True):
+                raw["outer"] = [by_address[address]] if address in by_address else []
         rows = []
-        for raw in self._aggregate(pipeline, size=size):
+        for raw in raws:
             values_of = (_bare(raw.get(name), prefix) for name, prefix in zip(names, prefixes, strict=True))
             position = (*values_of, raw["s"], raw["_id"])
             one = _row(raw, position)
             if mode != "no" and (search.containers or "container" in raw):
                 if not raw.get("outer"):
                     continue  # the container was deleted meanwhile
-                one.raw = {"_id": f"{raw['outer'][0]['type']}/{raw['outer'][0]['id']}", **raw["outer"][0]}
+                one.raw = raw["outer"][0]
                 if search.containers:
                     one.source_type = one.raw["type"]
+                    one.references = one.raw.get("refs") or []
                 else:
                     one.local = raw["_id"].partition("#")[2]
             rows.append(one)
