@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import apsw
+
 from bench.corpus import PER_BUNDLE, Corpus
 from bench.driver import Result, Target
 from bench.steps import STEPS, Loaded, load, measure
@@ -79,6 +81,7 @@ def _table(
             print("   ", result.faults[:3])
             raise SystemExit("The corpus could not be loaded.")
     if disk is not None:
+        _checkpoint(disk)
         size = sum(path.stat().st_size for path in disk.rglob("*") if path.is_file())
         print(f"{'disk, bytes per resource':<28}{size / loaded.resources:>9,.0f}{'':>34}{DISK_TARGET:>9,}")
     words = [word.strip() for word in options.only.split(",")] if options.only else None
@@ -148,6 +151,15 @@ def _server(store: str, directory: Path, workers: int) -> Iterator[tuple[str, su
     finally:
         process.send_signal(signal.SIGINT)
         process.wait(20)
+
+
+def _checkpoint(directory: Path) -> None:
+    """Moves SQLite's write-ahead log into the database, so that the same bytes are not counted twice."""
+    for path in directory.glob("*.db"):
+        connection = apsw.Connection(str(path))
+        connection.set_busy_timeout(10_000)
+        connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
+        connection.close()
 
 
 def _memory(pid: int) -> list[tuple[str, float]]:
