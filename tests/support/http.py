@@ -166,5 +166,5 @@ def check_bundle(bundle: dict[str, Any]) -> None:
     for entry in shell.get("entry", []):
         resource = entry.get("resource", {})
         if "SUBSETTED" in json.dumps(resource.get("meta", {})):
-            del entry["resource"]
+            entry["resource"] = {"resourceType": "Binary", "contentType": "text/plain"}  # a part need not be valid
     assert [issue for issue in validate.validate(shell).errors if "resource" not in issue.expression[0]] == []
