@@ -137,7 +137,8 @@ def _check(method: str, answer: Answer) -> None:
         return
     resource = answer.json
     if resource["resourceType"] in ("OperationOutcome", "Parameters", "CapabilityStatement", "TerminologyCapabilities"):
-        assert validate.validate(resource).errors == []
+        found = validate.validate(resource).errors
+        assert found == [], found
     if answer.status >= 400:
         assert resource["resourceType"] == "OperationOutcome"
     if resource["resourceType"] == "Bundle":

@@ -154,6 +154,7 @@ def answer(repository: Repository, request: FhirRequest, result: Result) -> Fhir
 
 
 def _answered(value: dict[str, Any]) -> FhirResponse:
-    # An object must not be empty in JSON, so a Meta without anything is left out.
-    parameter = {"name": "return", "valueMeta": value} if value else {"name": "return"}
-    return FhirResponse(200, resource={"resourceType": "Parameters", "parameter": [parameter]})
+    # An object must not be empty in JSON, nor a parameter without a value: a Meta without anything is left out.
+    if not value:
+        return FhirResponse(200, resource={"resourceType": "Parameters"})
+    return FhirResponse(200, resource={"resourceType": "Parameters", "parameter": [{"name": "return", "valueMeta": value}]})
