@@ -2,7 +2,8 @@
 
     python scripts/freeze_search_numbers.py
 
-Index entries in databases carry these numbers, so one that is in the file never changes: new parameters get new numbers.
+Index entries in databases carry these numbers, so one that is in the file never changes: new parameters get new
+numbers.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from fhir_server import definitions  # noqa: E402
-from fhir_server.search.registry import NUMBERS_FILE, indexed_codes  # noqa: E402
+from fhir_server import definitions
+from fhir_server.search.registry import NUMBERS_FILE, indexed_codes
 
 
 def main() -> int:

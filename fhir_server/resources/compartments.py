@@ -1,7 +1,7 @@
 """Compartments: which resources belong to a patient, an encounter, a practitioner, a device, a related person.
 
-R4 compartmentdefinition.html. Membership is by search parameters: ``search/membership.py`` makes predicates of these tables.
-A resource is in its own compartment, too.
+R4 compartmentdefinition.html. Membership is by search parameters: ``search/membership.py`` makes predicates of these
+tables. A resource is in its own compartment, too.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """References in resources: walk them, rewrite them, tell literal, logical, local and conditional ones apart.
 
-R4 references.html, http.html#trules (what a transaction rewrites), bundle.html#references. The walk follows R4's definitions:
-an `Identifier.value` that looks like a urn is text and stays; an element of type uri, url, oid, uuid or canonical, a
-Reference.reference and a link of a narrative are rewritten, in extensions and contained resources, too.
+R4 references.html, http.html#trules (what a transaction rewrites), bundle.html#references. The walk follows R4's
+definitions: an `Identifier.value` that looks like a urn is text and stays; an element of type uri, url, oid, uuid or
+canonical, a Reference.reference and a link of a narrative are rewritten, in extensions and contained resources, too.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ def rewrite(resource: MutableMapping[str, Any], mapping: Mapping[str, str]) -> b
     """Replaces, in place, every reference, uri and narrative link that `mapping` names. Whether there was one.
 
     `mapping`: what entries of a Bundle are known by (fullUrl, or a conditional reference) to what they are now, such as
-    ``{"urn:uuid:6f…": "Patient/7"}``; its keys that are urns are in lower case, and urns are found in any case. ``#local``
-    references stay as they are.
+    ``{"urn:uuid:6f…": "Patient/7"}``; its keys that are urns are in lower case, and urns are found in any case.
+    ``#local`` references stay as they are.
     """
     return _rewrite(resource, _of(resource), mapping, mapping.get)
 
@@ -148,7 +148,9 @@ def _rewrite_links(div: str, mapping: Mapping[str, str]) -> str:
 
 
 def walk(resource: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """Every Reference of a resource that has a `reference`, contained resources included: (the Reference, its FHIRPath)."""
+    """Every Reference of a resource that has a `reference`, contained resources included: (the Reference, its
+    FHIRPath).
+    """
     yield from _walk(resource, _of(resource), str(resource.get("resourceType", "")))
 
 
@@ -169,7 +171,9 @@ def _walk(element: Mapping[str, Any], table: Table, path: str) -> Iterator[tuple
 
 
 def urns(resource: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """(FHIRPath, urn) of each Reference to a ``urn:uuid:`` or ``urn:oid:``: what is left after `rewrite` is dangling."""
+    """(FHIRPath, urn) of each Reference to a ``urn:uuid:`` or ``urn:oid:``: what is left after `rewrite` is
+    dangling.
+    """
     return [
         (f"{path}.reference", item["reference"])
         for item, path in walk(resource)

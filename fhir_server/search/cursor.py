@@ -1,7 +1,7 @@
 """Page tokens: encrypted and authenticated keyset positions. R4 search.html#paging: `next` is opaque.
 
-A position holds sort values, which are patient data; so it is sealed with AES-GCM (a random nonce per token), and bound to the
-search that it belongs to. Every worker of a store opens what any of them sealed: the key is kept in the store.
+A position holds sort values, which are patient data; so it is sealed with AES-GCM (a random nonce per token), and bound
+to the search that it belongs to. Every worker of a store opens what any of them sealed: the key is kept in the store.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Resource -> index entries. R4 search.html, the table of each parameter type; the layout is docs/architecture.md's.
 
-For every resource type a function is generated at first use from the paths of its search parameters: one walk over the resource that
-visits each element once, whatever number of parameters want it. Expressions that are no static path are evaluated by the
-FHIRPath engine.
+For every resource type a function is generated at first use from the paths of its search parameters: one walk over the
+resource that visits each element once, whatever number of parameters want it. Expressions that are no static path are
+evaluated by the FHIRPath engine.
 """
 
 from __future__ import annotations
@@ -63,7 +63,9 @@ Walk: TypeAlias = Callable[[Mapping[str, Any], Keys, Ranges, Context, Mapping[st
 """(element, keys, ranges, context, resource)"""
 
 EXTRACTION_VERSION: Final = 1
-"""Changes whenever the same resource would be given other entries: stores that were filled by another one are reindexed."""
+"""Changes whenever the same resource would be given other entries: stores that were filled by another one are
+reindexed.
+"""
 
 _RELATIVE: Final = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?", re.ASCII)
 _ABSOLUTE: Final = re.compile(
@@ -156,8 +158,8 @@ class Extractor:
     def documents(self, resource: Mapping[str, Any], address: str) -> tuple[Document, ...]:
         """The document of a resource, and one per resource contained in it; entries without duplicates.
 
-        `resource` has been validated. `address` is ``Type/id``. Contained documents have the address ``Type/id#local``, and
-        the bit `ast.CONTAINED` in each of their parameter numbers.
+        `resource` has been validated. `address` is ``Type/id``. Contained documents have the address ``Type/id#local``,
+        and the bit `ast.CONTAINED` in each of their parameter numbers.
         """
         contained = resource.get("contained") or ()
         local = {one["id"]: one["resourceType"] for one in contained if "id" in one} if contained else _NONE
@@ -289,7 +291,9 @@ class Extractor:
             keys.append((number + TEXT, string_key(display)))
 
     def _reference_to(self, target: str) -> Handler:
-        """Only references to resources of type `target`: ``where(resolve() is Patient)``, decided by the reference's text."""
+        """Only references to resources of type `target`: ``where(resolve() is Patient)``, decided by the reference's
+        text.
+        """
 
         def handler(value: Any, number: int, keys: Keys, ranges: Ranges, context: Context) -> None:
             if self._target_type(value, context) == target:
@@ -313,7 +317,8 @@ class Extractor:
         keys.append((number, key if key != value else canonical_key(value)))
 
     def _inline_resource(self, value: Any, number: int, keys: Keys, ranges: Ranges, context: Context) -> None:
-        # Bundle.entry[0].resource: the resource itself stands where a reference is expected (Bundle-composition, -message).
+        # Bundle.entry[0].resource: the resource itself stands where a reference is expected (Bundle-composition,
+        # -message).
         if isinstance(value, Mapping) and "id" in value:
             keys.append((number, f"{value.get('resourceType', '')}/{value['id']}"))
 
@@ -778,7 +783,9 @@ class _Writer:
         self._variables = 0
 
     def add(self, branch: Branch, handler: Callable[..., None], number: int, *, whole: bool = False) -> None:
-        """`handler` is to be called with every element of `branch`; `whole`: with the resource as a last argument, too."""
+        """`handler` is to be called with every element of `branch`; `whole`: with the resource as a last argument,
+        too.
+        """
         place = self._rooted if branch.rooted else self._root
         for step in branch.steps:
             place = place.next.setdefault(step, _Place())

@@ -53,7 +53,9 @@ _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def filter_node(resolver: Resolver, types: Types, text: str, issues: list[Issue]) -> Node:
-    """The node of a filter expression. Raises BadRequest for syntax, unknown parameters and operators that do not fit."""
+    """The node of a filter expression. Raises BadRequest for syntax, unknown parameters and operators that do not
+    fit.
+    """
     if len(text) > MAX_LENGTH:
         raise BadRequest(f"A filter has at most {MAX_LENGTH} characters.", code="too-costly")
     reader = _Reader(resolver, text, issues)

@@ -1,7 +1,7 @@
 """The search tree interpreted over documents in memory.
 
-The third interpreter beside the stores' compilers, and the one that they are compared with: it decides permission on a single
-resource, and Subscription criteria. It favours being evidently right over being quick.
+The third interpreter beside the stores' compilers, and the one that they are compared with: it decides permission on a
+single resource, and Subscription criteria. It favours being evidently right over being quick.
 """
 
 from __future__ import annotations
@@ -56,7 +56,9 @@ class MemoryCorpus:
     times: dict[str, int] = field(default_factory=dict)
 
     def put(self, documents: Iterable[Document], updated: int = 0) -> None:
-        """Stores the documents of one resource, in place of those that it had; its place in the order of creation stays."""
+        """Stores the documents of one resource, in place of those that it had; its place in the order of creation
+        stays.
+        """
         documents = tuple(documents)
         address = documents[0].address
         for other in [one for one in self.held if one.partition("#")[0] == address]:
@@ -241,7 +243,9 @@ def _sorted(documents: list[Document], key: SortKey, corpus: Corpus) -> list[Doc
 
 
 def includes(search: Search, matched: Iterable[str], corpus: Corpus) -> list[str]:
-    """Addresses that `_include` and `_revinclude` add to a page of matches; neither limit nor depth cut here. Sorted."""
+    """Addresses that `_include` and `_revinclude` add to a page of matches; neither limit nor depth cut here.
+    Sorted.
+    """
     page = list(matched)
     known = set(page)
     found: set[str] = set()

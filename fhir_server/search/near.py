@@ -72,7 +72,9 @@ def circle(latitude: float, longitude: float, radius_km: float) -> Test:
 
 
 def _half_width(latitude: float, angle: float, at: float) -> float:
-    """Degrees of longitude from the centre to the circle on the parallel `at`; 0 when it does not meet it, 180 all around."""
+    """Degrees of longitude from the centre to the circle on the parallel `at`; 0 when it does not meet it, 180 all
+    around.
+    """
     a, b = math.radians(latitude), math.radians(at)
     below = math.cos(a) * math.cos(b)
     if below < 1e-12:

@@ -1,4 +1,6 @@
-"""The syntax of searches: query strings, names of parameters, escapes. What they mean is `resolve`'s. R4 search.html#3.1.1.4."""
+"""The syntax of searches: query strings, names of parameters, escapes. What they mean is `resolve`'s. R4
+search.html#3.1.1.4.
+"""
 
 from __future__ import annotations
 
@@ -50,7 +52,9 @@ class RawParam:
 
 
 def decode(text: str) -> str:
-    """Percent-decoded text, ``+`` as a blank. Raises BadRequest for bytes that are no UTF-8, and for control characters."""
+    """Percent-decoded text, ``+`` as a blank. Raises BadRequest for bytes that are no UTF-8, and for control
+    characters.
+    """
     if "+" in text:
         text = text.replace("+", " ")
     if "%" in text:

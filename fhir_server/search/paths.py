@@ -1,8 +1,8 @@
 """Search parameter expressions as static paths through R4's JSON.
 
-Nearly all expressions of the official parameters are paths, filters by type and a few fixed filters; these become `Branch`es,
-from which `extract` generates code and `registry` learns cardinalities and aliases. What is none of these is None here, and is
-evaluated by the FHIRPath engine. R4 searchparameter.html, fhirpath.html.
+Nearly all expressions of the official parameters are paths, filters by type and a few fixed filters; these become
+`Branch`es, from which `extract` generates code and `registry` learns cardinalities and aliases. What is none of these
+is None here, and is evaluated by the FHIRPath engine. R4 searchparameter.html, fhirpath.html.
 """
 
 from __future__ import annotations
@@ -60,7 +60,9 @@ class First:
 
 @dataclass(frozen=True, slots=True)
 class Exist:
-    """``x.exists() and x != false`` on the element with these JSON members (Patient.deceased): a boolean, never absent."""
+    """``x.exists() and x != false`` on the element with these JSON members (Patient.deceased): a boolean, never
+    absent.
+    """
 
     keys: tuple[str, ...]
 
@@ -70,11 +72,13 @@ Step: TypeAlias = Get | Where | ExtensionWith | First | Exist
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One way through a resource: `steps` from its root (of a composite's component: from the focus) to elements of `type`.
+    """One way through a resource: `steps` from its root (of a composite's component: from the focus) to elements of
+    `type`.
 
-    `owner`: the type that the last element belongs to ("HumanName" of ``Patient.name.family``). `target`: only references to that
-    type (``where(resolve() is Patient)``). `rooted`: begins at the resource although it is a component's (``%resource``).
-    `targets`: what the element's definition allows to refer to; `binding`: the value set of a required binding.
+    `owner`: the type that the last element belongs to ("HumanName" of ``Patient.name.family``). `target`: only
+    references to that type (``where(resolve() is Patient)``). `rooted`: begins at the resource although it is a
+    component's (``%resource``). `targets`: what the element's definition allows to refer to; `binding`: the value set
+    of a required binding.
     """
 
     steps: tuple[Step, ...]
@@ -128,7 +132,9 @@ def json_key(name: str, type_: str) -> str:
 
 
 def branches(node: Node, context: str) -> list[Branch] | None:
-    """The branches of an expression on a `context` (type or backbone path); [] when it never applies, None when not static."""
+    """The branches of an expression on a `context` (type or backbone path); [] when it never applies, None when not
+    static.
+    """
     match node:
         case Focus() | This():
             return [Branch((), context)]

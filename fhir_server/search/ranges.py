@@ -1,6 +1,8 @@
-"""Prefixes: what ``ge2020-02`` or ``ap5.4`` asks of an entry's range. R4 search.html#prefix; nothing above knows prefixes.
+"""Prefixes: what ``ge2020-02`` or ``ap5.4`` asks of an entry's range. R4 search.html#prefix; nothing above knows
+prefixes.
 
-A *window* is the test for one class of entries: tight bounds of `low`, which an index can use, and what remains to be checked.
+A *window* is the test for one class of entries: tight bounds of `low`, which an index can use, and what remains to be
+checked.
 """
 
 from __future__ import annotations
@@ -93,7 +95,8 @@ def date_windows(prefix: str, a: int, b: int, now: int, kinds: str = "012") -> t
         elif prefix == "gt":
             window = Window(kind, after(b), None, (high(">", b),))
         elif prefix == "ge":
-            # Overlap with what is above, or containment: high > b or (low >= a and high <= b), which is the same as this.
+            # Overlap with what is above, or containment: high > b or (low >= a and high <= b), which is the same as
+            # this.
             earliest = after(b)
             start = None if earliest is None else min(a, earliest)
             window = Window(kind, start, None, (AnyOf((low(">=", a), high(">", b))),))

@@ -1,7 +1,7 @@
 """Which search parameters there are: R4's own, and the active SearchParameter resources that are stored on the server.
 
-R4 searchparameter.html, searchparameter-registry.html. A Registry is immutable; when a custom parameter comes, goes or becomes
-ready, a new one with another `version` takes its place.
+R4 searchparameter.html, searchparameter-registry.html. A Registry is immutable; when a custom parameter comes, goes or
+becomes ready, a new one with another `version` takes its place.
 
     registry = builtin()                                              R4's parameters alone
     registry = build(stored, version=7, numbers=numbers, ready=urls)   and the stored ones
@@ -61,10 +61,11 @@ class Component:
 class Param:
     """A search parameter of one resource type.
 
-    `numbers`: the numbers (variant 0) of the entries that answer it. Usually its own; those of other parameters when it is
-    a view of them (Observation.combo-code is code and component-code, Observation.patient is subject with `restrict` =
-    "Patient"), and then nothing is stored for it. `number` is its own in any case. `single`: a resource has at most one
-    entry. `targets`: resource types that a reference may have. `branches` is None when only FHIRPath can evaluate it.
+    `numbers`: the numbers (variant 0) of the entries that answer it. Usually its own; those of other parameters when it
+    is a view of them (Observation.combo-code is code and component-code, Observation.patient is subject with `restrict`
+    = "Patient"), and then nothing is stored for it. `number` is its own in any case. `single`: a resource has at most
+    one entry. `targets`: resource types that a reference may have. `branches` is None when only FHIRPath can evaluate
+    it.
     `words`: parts of names or addresses, where a search meets the beginning of any word. `ready`: False while a custom
     parameter is not indexed everywhere yet; a search by it is refused.
     """
@@ -501,9 +502,9 @@ def build(
 ) -> Registry:
     """A registry with the effective SearchParameter resources among `stored`.
 
-    `numbers` comes from `assign_numbers`. `ready` holds the ``Type.code`` pairs that are indexed completely on all workers;
-    others are extracted already, and refused in searches. Of two resources that define the same pair the first wins;
-    those with `problems` are left out.
+    `numbers` comes from `assign_numbers`. `ready` holds the ``Type.code`` pairs that are indexed completely on all
+    workers; others are extracted already, and refused in searches. Of two resources that define the same pair the first
+    wins; those with `problems` are left out.
     """
     custom: dict[str, dict[str, Param]] = {}
     for resource in stored:

@@ -1,7 +1,8 @@
-"""What a search means: parameters as given -> the tree of `ast`. Prefixes, modifiers, time zones and code systems end here.
+"""What a search means: parameters as given -> the tree of `ast`. Prefixes, modifiers, time zones and code systems end
+here.
 
-R4 search.html. A parameter's name is compiled once per (types, name) into a *plan*, a function from its values to a node; a
-search then costs little more than its values.
+R4 search.html. A parameter's name is compiled once per (types, name) into a *plan*, a function from its values to a
+node; a search then costs little more than its values.
 """
 
 from __future__ import annotations
@@ -63,10 +64,10 @@ from fhir_server.search.registry import (
 from fhir_server.search.settings import UCUM, Settings
 from fhir_server.search.values import (
     AFTER_MARK,
-    WORD_LENGTH,
     CLASS_MARK,
     EXACT,
     MARK,
+    WORD_LENGTH,
     canonical_key,
     fold,
     fraction_key,
@@ -138,8 +139,8 @@ def resolve(
     """The search that `pairs` (names and values, decoded) describe on `types` (None: the whole system).
 
     `compartment`: (type, id), only resources in it. `handling`: "strict" or "lenient", as Prefer has it.
-    Raises: BadRequest (syntax, ``value``, ``not-found`` for terminology), NotSupported (modifiers); unknown parameters only in strict
-    handling.
+    Raises: BadRequest (syntax, ``value``, ``not-found`` for terminology), NotSupported (modifiers); unknown parameters
+    only in strict handling.
     """
     return resolver(registry, settings).resolve(pairs, types=types, handling=handling, compartment=compartment)
 
@@ -320,7 +321,9 @@ class Resolver:
         return plan
 
     def _defines(self, type_name: str, chain: tuple[Link | Has, ...], code: str) -> bool:
-        """Whether a chain can go on from a type: a parameter must be defined on the whole way, for one target at least."""
+        """Whether a chain can go on from a type: a parameter must be defined on the whole way, for one target at
+        least.
+        """
         if not chain:
             return code in self.registry.params(type_name)
         step = chain[0]
@@ -595,8 +598,8 @@ class Resolver:
                     Issue(
                         "warning",
                         "value",
-                        f"A value of `{param.code}` is an id without a type; resources of every type that it may refer to "
-                        "were searched for.",
+                        f"A value of `{param.code}` is an id without a type; resources of every type that it may "
+                        "refer to were searched for.",
                     )
                 )
             keys = tuple(f"{target}/{value}" for target in targets)
@@ -629,7 +632,9 @@ class Resolver:
         raise unsupported(param, modifier)
 
     def _hierarchy(self, param: Param, modifier: str) -> Plan:
-        """``:above`` and ``:below`` on references: search.html#recursive. Canonicals are compared by path, as uris are."""
+        """``:above`` and ``:below`` on references: search.html#recursive. Canonicals are compared by path, as uris
+        are.
+        """
         parents = []
         for target in param.targets:
             for code in ("partof", "part-of", "parent"):
@@ -901,7 +906,9 @@ class Resolver:
         return plan
 
     def special_list(self, types: Types, modifier: str | None) -> Plan:
-        """``_list``: what the entries of a List refer to. R4 search.html#list; the functional lists are not kept here."""
+        """``_list``: what the entries of a List refer to. R4 search.html#list; the functional lists are not kept
+        here.
+        """
         if modifier is not None:
             raise NotSupported(f"`_list` does not support the modifier `:{modifier}`.")
         item = self.registry.params("List")["item"]
@@ -1028,7 +1035,9 @@ def plain(node: Node | Windowed) -> Node:
 
 
 def conjunction(nodes: Sequence[Node | Windowed]) -> Node:
-    """All of the nodes. Windows on the same single-valued parameter become one: ``date=ge..&date=lt..`` is one window."""
+    """All of the nodes. Windows on the same single-valued parameter become one: ``date=ge..&date=lt..`` is one
+    window.
+    """
     merged: dict[tuple[int, ...], Windowed] = {}
     order: list[Any] = []
     for node in nodes:
@@ -1069,7 +1078,9 @@ def _sort_of(param: Param) -> tuple[Any, ...]:
 
 
 def any_system(code: str, suffix: str = "", column: Column = "key") -> Test:
-    """A code in whatever system. Both marks are neighbours, so for a code that folding leaves alone this is one range."""
+    """A code in whatever system. Both marks are neighbours, so for a code that folding leaves alone this is one
+    range.
+    """
     folded = fold(code)
     if suffix:
         end = Compare(column, "ends", suffix)

@@ -62,8 +62,9 @@ class Settings:
     """The server's settings as searches see them.
 
     `base_urls`: own base and its aliases, without a trailing slash. `timezone`: name or tzinfo of what has no offset.
-    `now`: microseconds since 1970. `terminology` None: codes of no system are known, and ``:in`` is 400. `units`: UCUM code to
-    its canonical form, None when it has none; without it quantities match in the units in which they are written.
+    `now`: microseconds since 1970. `terminology` None: codes of no system are known, and ``:in`` is 400. `units`: UCUM
+    code to its canonical form, None when it has none; without it quantities match in the units in which they are
+    written.
     """
 
     base_urls: tuple[str, ...] = ()

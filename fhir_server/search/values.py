@@ -1,7 +1,7 @@
 """Store-neutral values: folded text, instants as integers, exact decimals as order-preserving text.
 
-Both sides use these functions, `extract` for what is stored and `resolve` for what is searched, so that a store compares only.
-R4 search.html#string, #token, #date, #number, #quantity.
+Both sides use these functions, `extract` for what is stored and `resolve` for what is searched, so that a store
+compares only. R4 search.html#string, #token, #date, #number, #quantity.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _runs(text: str) -> Iterator[tuple[str, bool]]:
 
 
 def index_words(text: str) -> set[str]:
-    """Words of the index of ``_text`` and ``_content``: folded; CJK as bigrams, and the last character of a run alone."""
+    """Words of the index of ``_text`` and ``_content``: folded; CJK as bigrams, and a run's last character alone."""
     found: set[str] = set()
     for run, cjk in _runs(text):
         if cjk:
@@ -198,8 +198,8 @@ def parse_number(text: str) -> Decimal | None:
 def precision_range(number: Decimal) -> tuple[Decimal, Decimal]:
     """[low, high): the numbers that round to `number` at its precision: 100 -> [99.5, 100.5), 1e2 -> [95, 105).
 
-    The precision of ``1e2`` is that of its significant digits (one), so half of its last digit is 50, which search.html#number
-    rounds to 5 ("1e2: 95 to 105"): R4's own example takes one digit more for exponential notation.
+    The precision of ``1e2`` is that of its significant digits (one), so half of its last digit is 50, which
+    search.html#number rounds to 5 ("1e2: 95 to 105"): R4's own example takes one digit more for exponential notation.
     """
     exponent = number.as_tuple().exponent
     assert isinstance(exponent, int)
@@ -228,7 +228,9 @@ FUTURE: Final = 2**63 - 1
 SECOND: Final = 1_000_000
 DAY: Final = 86_400 * SECOND
 WIDTHS: Final = (("0", 25 * 3600 * SECOND), ("1", 366 * DAY + 3600 * SECOND), ("2", None))
-"""(width class, the largest width in it): class 0 at most 25 hours, class 1 at most 366 days and an hour, class 2 the rest."""
+"""(width class, the largest width in it): class 0 at most 25 hours, class 1 at most 366 days and an hour, class 2 the
+rest.
+"""
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_ORDINAL: Final = _EPOCH.toordinal()
@@ -281,7 +283,9 @@ class Calendar:
         return 0 if found is None else int(found.total_seconds())
 
     def _day_range(self, year: int, month: int, day: int) -> tuple[int, int]:
-        """[low, high) of a year (month 0), a month (day 0) or a day. Raises ValueError for a day that does not exist."""
+        """[low, high) of a year (month 0), a month (day 0) or a day. Raises ValueError for a day that does not
+        exist.
+        """
         if not month:
             return self.midnight(year, 1, 1), self.midnight(year + 1, 1, 1)
         if not day:
@@ -296,8 +300,8 @@ class Calendar:
     def range(self, text: str) -> tuple[int, int]:
         """[low, high) that a date or dateTime stands for: "2020-02" all of February, "...:17Z" the whole second.
 
-        Minutes without seconds are read (searches may leave them out); ``:60`` is the second after ``:59``; digits below the
-        microsecond widen nothing. Raises: ValueError when `text` is no date that exists.
+        Minutes without seconds are read (searches may leave them out); ``:60`` is the second after ``:59``; digits
+        below the microsecond widen nothing. Raises: ValueError when `text` is no date that exists.
         """
         match = _DATE.fullmatch(text)
         if match is None:

@@ -1,6 +1,7 @@
 """Prefixes against their definitions, on random ranges. R4 search.html#prefix.
 
-The resolver writes tests that an index can use; here each is compared with the sentence of the specification it stands for.
+The resolver writes tests that an index can use; here each is compared with the sentence of
+the specification it stands for.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ SENTENCES: dict[str, Callable[[Range, Range], bool]] = {
 @given(
     prefix=st.sampled_from(sorted(SENTENCES)),
     search=st.tuples(INSTANTS, WIDTHS).map(lambda pair: (pair[0], pair[0] + pair[1])),
-    offset=st.one_of(st.just(0), st.integers(min_value=-900 * DAY, max_value=900 * DAY), st.sampled_from([DAY, -DAY, 1, -1])),
+    offset=st.one_of(
+        st.just(0), st.integers(min_value=-900 * DAY, max_value=900 * DAY), st.sampled_from([DAY, -DAY, 1, -1])
+    ),
     width=WIDTHS,
     open_start=st.booleans(),
     open_end=st.booleans(),

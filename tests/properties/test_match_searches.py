@@ -15,9 +15,7 @@ from fhir_server.search.resolve import resolve
 from fhir_server.search.values import normalize
 from tests.support.shelf import DEFAULT, Shelf
 
-TEXT = st.text(
-    alphabet=st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12
-)
+TEXT = st.text(alphabet=st.characters(blacklist_categories=("Cs", "Cc")), min_size=1, max_size=12)
 CODES = st.sampled_from(["a", "A", "b", "ß", "a b", "a|b", "a,b", "a$b", "a\\b", "é"])
 SYSTEMS = st.sampled_from(["", "http://s", "http://S", "urn:oid:1.2"])
 LAWS = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -32,7 +30,10 @@ def addresses(shelf: Shelf, *pairs: tuple[str, str], type_name: str = "Observati
 def observations(draw: st.DrawFn) -> list[dict[str, Any]]:
     result = []
     for index in range(draw(st.integers(min_value=1, max_value=5))):
-        codings = [{"system": system, "code": code} if system else {"code": code} for system, code in draw(st.lists(st.tuples(SYSTEMS, CODES), max_size=3))]
+        codings = [
+            {"system": system, "code": code} if system else {"code": code}
+            for system, code in draw(st.lists(st.tuples(SYSTEMS, CODES), max_size=3))
+        ]
         resource: dict[str, Any] = {"resourceType": "Observation", "id": str(index), "code": {"coding": codings}}
         if draw(st.booleans()):
             resource["valueString"] = draw(TEXT)
@@ -49,13 +50,18 @@ def held(resources: list[dict[str, Any]]) -> Shelf:
 
 @LAWS
 @given(resources=observations(), code=CODES, system=SYSTEMS)
-def test_tokens_match_codings_and_not_is_the_complement(resources: list[dict[str, Any]], code: str, system: str) -> None:
+def test_tokens_match_codings_and_not_is_the_complement(
+    resources: list[dict[str, Any]], code: str, system: str
+) -> None:
     shelf = held(resources)
     value = f"{escape(system)}|{escape(code)}"
     expected = {
         f"Observation/{one['id']}"
         for one in resources
-        if any(coding.get("system", "") == system and coding["code"].casefold() == code.casefold() for coding in one["code"]["coding"])
+        if any(
+            coding.get("system", "") == system and coding["code"].casefold() == code.casefold()
+            for coding in one["code"]["coding"]
+        )
     }
     everyone = {f"Observation/{one['id']}" for one in resources}
     assert addresses(shelf, ("code", value)) == expected

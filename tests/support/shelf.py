@@ -1,6 +1,7 @@
 """A shelf of resources to search in memory, for tables of cases.
 
-``shelf(patients)`` extracts and holds resources; ``found(shelf, "Patient?name=eve")`` is the set of ids of what matches.
+``shelf(patients)`` extracts and holds resources; ``found(shelf, "Patient?name=eve")`` is the set of ids of
+what matches.
 """
 
 from __future__ import annotations

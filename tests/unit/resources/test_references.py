@@ -27,21 +27,46 @@ MAPPING = {
         ({"subject": {"reference": "Patient?identifier=s|v"}}, {"subject": {"reference": "Patient/5"}}),
         # Elements of type uri, url, oid, uuid and canonical, in extensions, choices and siblings of primitives.
         ({"extension": [{"url": "x", "valueUri": URN}]}, {"extension": [{"url": "x", "valueUri": "Patient/7"}]}),
-        ({"extension": [{"url": "x", "valueOid": "urn:oid:1.2.3"}]}, {"extension": [{"url": "x", "valueOid": "Group/8"}]}),
+        (
+            {"extension": [{"url": "x", "valueOid": "urn:oid:1.2.3"}]},
+            {"extension": [{"url": "x", "valueOid": "Group/8"}]},
+        ),
         ({"extension": [{"url": "x", "valueUuid": URN}]}, {"extension": [{"url": "x", "valueUuid": "Patient/7"}]}),
-        ({"extension": [{"url": "x", "valueReference": {"reference": URN}}]}, {"extension": [{"url": "x", "valueReference": {"reference": "Patient/7"}}]}),
-        ({"_status": {"extension": [{"url": "x", "valueUrl": URN}]}}, {"_status": {"extension": [{"url": "x", "valueUrl": "Patient/7"}]}}),
+        (
+            {"extension": [{"url": "x", "valueReference": {"reference": URN}}]},
+            {"extension": [{"url": "x", "valueReference": {"reference": "Patient/7"}}]},
+        ),
+        (
+            {"_status": {"extension": [{"url": "x", "valueUrl": URN}]}},
+            {"_status": {"extension": [{"url": "x", "valueUrl": "Patient/7"}]}},
+        ),
         ({"implicitRules": URN}, {"implicitRules": "Patient/7"}),
         ({"meta": {"profile": ["http://p", URN]}}, {"meta": {"profile": ["http://p", "Patient/7"]}}),
-        ({"component": [{"code": {}, "extension": [{"url": "x", "valueUri": URN}]}]}, {"component": [{"code": {}, "extension": [{"url": "x", "valueUri": "Patient/7"}]}]}),
-        ({"contained": [{"resourceType": "Observation", "subject": {"reference": URN}}]}, {"contained": [{"resourceType": "Observation", "subject": {"reference": "Patient/7"}}]}),
+        (
+            {"component": [{"code": {}, "extension": [{"url": "x", "valueUri": URN}]}]},
+            {"component": [{"code": {}, "extension": [{"url": "x", "valueUri": "Patient/7"}]}]},
+        ),
+        (
+            {"contained": [{"resourceType": "Observation", "subject": {"reference": URN}}]},
+            {"contained": [{"resourceType": "Observation", "subject": {"reference": "Patient/7"}}]},
+        ),
         # Links of the narrative, and nothing else of it.
         (
-            {"text": {"status": "generated", "div": f"<div><a href=\"{URN}\">{URN}</a><img src='{URN.upper()}'/></div>"}},
-            {"text": {"status": "generated", "div": f"<div><a href=\"Patient/7\">{URN}</a><img src='Patient/7'/></div>"}},
+            {
+                "text": {
+                    "status": "generated",
+                    "div": f"<div><a href=\"{URN}\">{URN}</a><img src='{URN.upper()}'/></div>",
+                }
+            },
+            {
+                "text": {
+                    "status": "generated",
+                    "div": f"<div><a href=\"Patient/7\">{URN}</a><img src='Patient/7'/></div>",
+                }
+            },
         ),
     ],
-)  # fmt: skip
+)
 def test_what_is_rewritten(before: dict[str, Any], after: dict[str, Any]) -> None:
     resource = {"resourceType": "Observation", **before}
     copied = references.rewritten(resource, MAPPING)

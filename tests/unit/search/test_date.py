@@ -85,7 +85,8 @@ def test_prefixes(dated: Shelf, query: str, ids: set[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "query, ids", [("birthdate=2013", {"month", "year"}), ("birthdate=2013-05", {"month"}), ("birthdate=gt2012", {"month", "year"})]
+    "query, ids",
+    [("birthdate=2013", {"month", "year"}), ("birthdate=2013-05", {"month"}), ("birthdate=gt2012", {"month", "year"})],
 )
 def test_a_partial_birth_date(query: str, ids: set[str]) -> None:
     people = shelf(
@@ -104,7 +105,9 @@ def test_days_are_days_of_the_servers_zone(zone: str, found_on: str) -> None:
         assert found(late, f"Observation?date={day}") == ({"late"} if day == found_on else set())
 
 
-@pytest.mark.parametrize("written", ["2013-01-15T01:00:00+02:00", "2013-01-15T01:00:00%2B02:00", "2013-01-15T01:00:00 02:00"])
+@pytest.mark.parametrize(
+    "written", ["2013-01-15T01:00:00+02:00", "2013-01-15T01:00:00%2B02:00", "2013-01-15T01:00:00 02:00"]
+)
 def test_a_plus_sign_that_became_a_blank_is_still_an_offset(written: str) -> None:
     one = shelf([observation("one", effectiveDateTime="2013-01-14T23:00:00Z")])
     assert found(one, f"Observation?date={written}") == {"one"}
@@ -165,7 +168,9 @@ def test_only_the_outer_limits_of_a_timing_matter() -> None:
     timed = shelf(
         [
             observation("events", effectiveTiming={"event": ["2013-01-31", "2013-03-24"]}),
-            observation("bounds", effectiveTiming={"repeat": {"boundsPeriod": {"start": "2013-01-31", "end": "2013-03-24"}}}),
+            observation(
+                "bounds", effectiveTiming={"repeat": {"boundsPeriod": {"start": "2013-01-31", "end": "2013-03-24"}}}
+            ),
             observation("vague", effectiveTiming={"repeat": {"frequency": 1}}),
         ]
     )
@@ -173,7 +178,9 @@ def test_only_the_outer_limits_of_a_timing_matter() -> None:
     assert found(timed, "Observation?date:missing=true") == {"vague"}
 
 
-@pytest.mark.parametrize("value", ["2013-13-45", "x", "ge", "2018-02-30", "0000", "24:00", "ge2013-01-14T10", "13-01-2014"])
+@pytest.mark.parametrize(
+    "value", ["2013-13-45", "x", "ge", "2018-02-30", "0000", "24:00", "ge2013-01-14T10", "13-01-2014"]
+)
 def test_what_is_no_date_is_400_and_is_not_repeated(value: str) -> None:
     with pytest.raises(BadRequest) as caught:
         found(shelf([]), f"Observation?date={value}")
@@ -204,7 +211,10 @@ def test_last_updated_is_a_point(query: str, ids: set[str]) -> None:
 
 def test_two_bounds_of_a_single_valued_parameter_are_one_window() -> None:
     resolved = resolve(
-        [("date", "ge2020-01-01"), ("date", "lt2020-02-01")], types=("Observation",), registry=Shelf().registry, settings=DEFAULT
+        [("date", "ge2020-01-01"), ("date", "lt2020-02-01")],
+        types=("Observation",),
+        registry=Shelf().registry,
+        settings=DEFAULT,
     )
     assert isinstance(resolved.search.select.where, Exists)
 
@@ -213,6 +223,9 @@ def test_two_bounds_of_a_parameter_with_several_values_may_be_met_by_different_o
     encounter = {
         "resourceType": "Encounter",
         "id": "two",
-        "location": [{"period": {"start": "2020-01-05", "end": "2020-01-06"}}, {"period": {"start": "2022-01-05", "end": "2022-01-06"}}],
+        "location": [
+            {"period": {"start": "2020-01-05", "end": "2020-01-06"}},
+            {"period": {"start": "2022-01-05", "end": "2022-01-06"}},
+        ],
     }
     assert found(shelf([encounter]), "Encounter?location-period=lt2021&location-period=gt2021-06") == {"two"}

@@ -35,7 +35,8 @@ def entries(resource: dict[str, Any], address: str | None = None) -> dict[str, l
 def test_the_entries_of_an_observation() -> None:
     observation = parsed(
         """{"resourceType": "Observation", "id": "1", "status": "final",
-        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4", "display": "Heart rate"}], "text": "Heart rate"},
+        "code": {"coding": [{"system": "http://loinc.org", "code": "8867-4", "display": "Heart rate"}],
+        "text": "Heart rate"},
         "subject": {"reference": "Patient/p", "display": "Eve"}, "effectiveDateTime": "2020-01-02",
         "valueQuantity": {"value": 60.0, "unit": "beats", "system": "http://unitsofmeasure.org", "code": "/min"}}"""
     )
@@ -99,18 +100,30 @@ def test_references_as_keys(reference: str, key: str, named: str) -> None:
 
 def test_entries_are_not_repeated() -> None:
     telecom = {"system": "phone", "value": "1"}
-    found = entries({"resourceType": "Patient", "telecom": [telecom, telecom], "name": [{"family": "A"}, {"family": "a"}, {"family": "A"}]})
+    found = entries(
+        {
+            "resourceType": "Patient",
+            "telecom": [telecom, telecom],
+            "name": [{"family": "A"}, {"family": "a"}, {"family": "A"}],
+        }
+    )
     assert found["phone"] == [("1\x1f",)]
     assert found["family"] == [("a\x1fA",), ("a",)]
 
 
 def test_nulls_in_arrays_of_primitives_are_passed_over() -> None:
-    found = entries({"resourceType": "Patient", "name": [{"given": ["A", None, "C"], "_given": [None, {"id": "x"}, None]}]})
+    found = entries(
+        {"resourceType": "Patient", "name": [{"given": ["A", None, "C"], "_given": [None, {"id": "x"}, None]}]}
+    )
     assert found["given"] == [("a\x1fA",), ("c\x1fC",)]
 
 
 def test_the_first_resource_of_a_document_is_referred_to() -> None:
-    bundle = {"resourceType": "Bundle", "type": "document", "entry": [{"resource": {"resourceType": "Composition", "id": "c"}}]}
+    bundle = {
+        "resourceType": "Bundle",
+        "type": "document",
+        "entry": [{"resource": {"resourceType": "Composition", "id": "c"}}],
+    }
     assert entries(bundle)["composition"] == [("Composition/c",)]
     assert "message" not in entries(bundle)
 
@@ -137,7 +150,9 @@ def test_the_first_resource_of_a_document_is_referred_to() -> None:
     ],
 )
 def test_odd_values_do_not_fail(value: dict[str, Any]) -> None:
-    document = EXTRACTOR.documents({"resourceType": "Observation", "id": "1", "code": {"coding": [{"code": "c"}]}, **value}, "Observation/1")[0]
+    document = EXTRACTOR.documents(
+        {"resourceType": "Observation", "id": "1", "code": {"coding": [{"code": "c"}]}, **value}, "Observation/1"
+    )[0]
     for entry in document.ranges:
         assert isinstance(entry[2], str) or -(2**63) <= entry[2] < entry[3] < 2**63
 
@@ -155,7 +170,11 @@ def test_a_megabyte_of_words_in_a_name_costs_no_more_than_its_bounds() -> None:
 
 @cache
 def files() -> list[Path]:
-    return sorted(path for path in examples.directory().glob("*.json") if path.name != "package.json" and not path.name.startswith("."))
+    return sorted(
+        path
+        for path in examples.directory().glob("*.json")
+        if path.name != "package.json" and not path.name.startswith(".")
+    )
 
 
 @pytest.mark.slow

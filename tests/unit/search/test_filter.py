@@ -21,9 +21,16 @@ def people() -> Shelf:
     return shelf(
         [
             patient("peter", "Peter", "2014-10-10", gender="male"),
-            patient("petra", "Petra", "1980-01-01", gender="female", managingOrganization={"reference": "Organization/o"}),
+            patient(
+                "petra", "Petra", "1980-01-01", gender="female", managingOrganization={"reference": "Organization/o"}
+            ),
             patient("paul", "Paul, the (first)", "1990-01-01"),
-            {"resourceType": "Organization", "id": "o", "name": "Acme", "identifier": [{"system": "s", "value": "v|1"}]},
+            {
+                "resourceType": "Organization",
+                "id": "o",
+                "name": "Acme",
+                "identifier": [{"system": "s", "value": "v|1"}],
+            },
             {
                 "resourceType": "Observation",
                 "id": "obs",
@@ -35,7 +42,12 @@ def people() -> Shelf:
             },
             {"resourceType": "Observation", "id": "other", "status": "amended", "code": {"text": "x"}},
             {"resourceType": "Encounter", "id": "imp", "status": "finished", "class": {"system": ACT, "code": "IMP"}},
-            {"resourceType": "Encounter", "id": "acute", "status": "planned", "class": {"system": ACT, "code": "ACUTE"}},
+            {
+                "resourceType": "Encounter",
+                "id": "acute",
+                "status": "planned",
+                "class": {"system": ACT, "code": "ACUTE"},
+            },
             {"resourceType": "ValueSet", "id": "vs", "status": "active", "url": "http://acme.org/vs/1"},
         ]
     )
@@ -103,9 +115,11 @@ def test_filters(people: Shelf, url: str, ids: set[str]) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "given", "given eq", "given xx peter", "eq peter", "(given eq x", "given eq x)", "given eq x and", "given eq x given eq y",
+        "given", "given eq", "given xx peter", "eq peter", "(given eq x", "given eq x)", "given eq x and",
+        "given eq x given eq y",
         'given eq "x', "not given eq x", "nonsense eq x", "gender.name eq x", "organization[name eq x eq y].name eq z",
-        "organization. eq x", "organization:Patient.name eq x", "given gt x", "gender co x", "birthdate co x", "given pr maybe",
+        "organization. eq x", "organization:Patient.name eq x", "given gt x", "gender co x", "birthdate co x",
+        "given pr maybe",
         "birthdate eq soon", "gender:not eq x", "[name eq x]", '"given" eq x', "organization.nonsense eq x",
         "code-value-quantity ne a$1", "_lastUpdated co x",
     ],
@@ -116,7 +130,9 @@ def test_filters_that_cannot_be_read(people: Shelf, text: str) -> None:
     assert "soon" not in caught.value.issues[0].diagnostics
 
 
-@pytest.mark.parametrize("text", ["(" * 100 + "given eq x" + ")" * 100, " and ".join(["given eq x"] * 500), "given eq " + "x" * 10_000])
+@pytest.mark.parametrize(
+    "text", ["(" * 100 + "given eq x" + ")" * 100, " and ".join(["given eq x"] * 500), "given eq " + "x" * 10_000]
+)
 def test_filters_that_are_too_large(people: Shelf, text: str) -> None:
     with pytest.raises(BadRequest) as caught:
         found(people, f"Patient?_filter={text}")

@@ -68,9 +68,18 @@ def key(operator: str, value: object, number: int = NAME) -> Node:
         (Select(("Patient",), Not(key("=", "eve"))), ["Patient/b"]),
         (Select(("Patient",), And((key("=", "eve"), key("=", "smith")))), ["Patient/a"]),
         # One entry has to pass the whole test.
-        (Select(("Patient",), Exists((NAME,), "key", AllOf((Compare("key", ">", "eve"), Compare("key", "<", "f"))))), []),
-        (Select(("Patient",), Exists((NAME,), "key", AnyOf((Compare("key", "=", "x"), Compare("key", "=", "eve"))))), ["Patient/a"]),
-        (Select(("Patient",), Exists((DATE,), "range", AllOf((Compare("low", ">=", 5), Compare("high", "<=", 9))))), ["Patient/a"]),
+        (
+            Select(("Patient",), Exists((NAME,), "key", AllOf((Compare("key", ">", "eve"), Compare("key", "<", "f"))))),
+            [],
+        ),
+        (
+            Select(("Patient",), Exists((NAME,), "key", AnyOf((Compare("key", "=", "x"), Compare("key", "=", "eve"))))),
+            ["Patient/a"],
+        ),
+        (
+            Select(("Patient",), Exists((DATE,), "range", AllOf((Compare("low", ">=", 5), Compare("high", "<=", 9))))),
+            ["Patient/a"],
+        ),
         # Numbers and text never meet.
         (Select(("Patient",), Exists((DATE,), "range", Compare("low", ">=", "5"))), []),
         (Select(None, Exists((SUBJECT,), "key", ANY)), ["Observation/o"]),

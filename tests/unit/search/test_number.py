@@ -22,7 +22,8 @@ def risks() -> Shelf:
         [
             parsed(risk(id, f'"probabilityDecimal": {number}'))
             for id, number in (
-                ("100", "100"), ("99.5", "99.50"), ("99.49", "99.49"), ("100.5", "100.5"), ("104.9", "104.9"), ("95", "95"),
+                ("100", "100"), ("99.5", "99.50"), ("99.49", "99.49"), ("100.5", "100.5"), ("104.9", "104.9"),
+                ("95", "95"),
                 ("70", "70"), ("70.2", "70.2"), ("0.5", "0.5"), ("minus", "-3"), ("tiny", "1e-7"),
             )
         ]
@@ -168,7 +169,11 @@ def test_an_age_and_a_range_are_quantities() -> None:
     conditions = shelf(
         [
             {"resourceType": "Condition", "id": "age", "onsetAge": quantity(52, "a", UCUM)},
-            {"resourceType": "Condition", "id": "range", "onsetRange": {"low": quantity(50, "a", UCUM), "high": quantity(55, "a", UCUM)}},
+            {
+                "resourceType": "Condition",
+                "id": "range",
+                "onsetRange": {"low": quantity(50, "a", UCUM), "high": quantity(55, "a", UCUM)},
+            },
             {"resourceType": "Condition", "id": "open", "onsetRange": {"low": quantity(60, "a", UCUM)}},
         ]
     )

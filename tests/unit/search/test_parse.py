@@ -5,7 +5,17 @@ from __future__ import annotations
 import pytest
 
 from fhir_server.errors import BadRequest
-from fhir_server.search.parse import Has, Link, RawParam, parse_name, parse_param, parse_query, split, split_values, unescape
+from fhir_server.search.parse import (
+    Has,
+    Link,
+    RawParam,
+    parse_name,
+    parse_param,
+    parse_query,
+    split,
+    split_values,
+    unescape,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +67,21 @@ def test_names(name: str, code: str, modifier: str | None, chain: tuple[Link | H
 
 
 @pytest.mark.parametrize(
-    "name", ["", ".", "a.", ".a", "a:", "a:b:c", "_has:Observation", "_has:Observation:patient:", "a b", "é", "a.b..c", "na;me"]
+    "name",
+    [
+        "",
+        ".",
+        "a.",
+        ".a",
+        "a:",
+        "a:b:c",
+        "_has:Observation",
+        "_has:Observation:patient:",
+        "a b",
+        "é",
+        "a.b..c",
+        "na;me",
+    ],
 )
 def test_names_that_do_not_follow_the_grammar(name: str) -> None:
     with pytest.raises(BadRequest):

@@ -32,7 +32,13 @@ def clinic() -> Shelf:
                 "managingOrganization": {"reference": "Organization/o2"},
             },
             {"resourceType": "Patient", "id": "2", "name": [{"family": "Levin"}], "birthDate": "2001-01-01"},
-            {"resourceType": "Group", "id": "1", "type": "person", "actual": True, "member": [{"entity": {"reference": "Patient/2"}}]},
+            {
+                "resourceType": "Group",
+                "id": "1",
+                "type": "person",
+                "actual": True,
+                "member": [{"entity": {"reference": "Patient/2"}}],
+            },
             {"resourceType": "Organization", "id": "o1", "name": "Acme"},
             {"resourceType": "Organization", "id": "o2", "name": "Ward", "partOf": {"reference": "Organization/o1"}},
             {"resourceType": "Device", "id": "1", "deviceName": [{"name": "Scale", "type": "other"}]},
@@ -200,7 +206,12 @@ def building() -> Shelf:
         return resource
 
     def procedure(id: str, at: str) -> dict[str, Any]:
-        return {"resourceType": "Procedure", "id": id, "status": "completed", "location": {"reference": f"Location/{at}"}}
+        return {
+            "resourceType": "Procedure",
+            "id": id,
+            "status": "completed",
+            "location": {"reference": f"Location/{at}"},
+        }
 
     chain = [location(f"deep{n}", f"deep{n - 1}" if n else None) for n in range(11)]
     return shelf(
@@ -251,9 +262,17 @@ def library() -> Shelf:
             value_set("b", "http://acme.org/fhir/ValueSet/123/_history/5"),
             value_set("c", "http://acme.org/fhirx"),
             value_set("d", "urn:oid:1.2.3"),
-            value_set("e", "http://acme.org/", meta={"profile": ["http://p/x|2", "http://p/y"], "source": "http://s/1"}),
+            value_set(
+                "e", "http://acme.org/", meta={"profile": ["http://p/x|2", "http://p/y"], "source": "http://s/1"}
+            ),
             {"resourceType": "PlanDefinition", "id": "plan", "status": "active", "library": ["http://l/1|2.0"]},
-            {"resourceType": "CarePlan", "id": "care", "status": "active", "intent": "plan", "instantiatesCanonical": ["http://pl/1|3"]},
+            {
+                "resourceType": "CarePlan",
+                "id": "care",
+                "status": "active",
+                "intent": "plan",
+                "instantiatesCanonical": ["http://pl/1|3"],
+            },
         ]
     )
 

@@ -103,10 +103,16 @@ def test_a_type_is_described_for_the_capability_statement() -> None:
     assert "Patient:organization" in described["searchInclude"]
     assert "Observation:patient" in described["searchRevInclude"]
     family = next(item for item in described["searchParam"] if item["name"] == "family")
-    assert family == {"name": "family", "definition": "http://hl7.org/fhir/SearchParameter/individual-family", "type": "string"}
+    assert family == {
+        "name": "family",
+        "definition": "http://hl7.org/fhir/SearchParameter/individual-family",
+        "type": "string",
+    }
 
 
-@pytest.mark.parametrize("expression", ["Patient.name.where(use = family)", "Patient.name.first()", "name contains 'x'", "Patient.nam%"])
+@pytest.mark.parametrize(
+    "expression", ["Patient.name.where(use = family)", "Patient.name.first()", "name contains 'x'", "Patient.nam%"]
+)
 def test_other_expressions_are_left_to_the_engine(expression: str) -> None:
     if "%" in expression:
         with pytest.raises(ValueError):
@@ -156,7 +162,12 @@ def test_a_custom_parameter_is_searched_by() -> None:
     assert param.number == registry.FIRST_CUSTOM * 16
     assert not param.builtin
     described = custom.registry.describe("Patient")["searchParam"]
-    assert {"name": "shoe-size", "definition": param.url, "type": "quantity", "documentation": "Size of the shoes"} in described
+    assert {
+        "name": "shoe-size",
+        "definition": param.url,
+        "type": "quantity",
+        "documentation": "Size of the shoes",
+    } in described
 
 
 def test_an_expression_that_is_no_path_is_evaluated_by_the_engine() -> None:

@@ -18,14 +18,20 @@ def observation(id: str, **more: Any) -> dict[str, Any]:
 def ward() -> Shelf:
     return shelf(
         [
-            {"resourceType": "Patient", "id": "p", "name": [{"family": "B", "given": ["Zoe", "Ann"]}], "managingOrganization": {"reference": "Organization/o"}},
+            {
+                "resourceType": "Patient", "id": "p", "name": [{"family": "B", "given": ["Zoe", "Ann"]}],
+                "managingOrganization": {"reference": "Organization/o"},
+            },
             {"resourceType": "Patient", "id": "q", "name": [{"family": "A"}, {"family": "Z"}]},
             {"resourceType": "Patient", "id": "r"},
             {"resourceType": "Patient", "id": "s", "name": [{"family": "van Aa"}]},
             {"resourceType": "Organization", "id": "o", "partOf": {"reference": "Organization/top"}},
             {"resourceType": "Organization", "id": "top", "partOf": {"reference": "Organization/o"}},
             observation("1", subject={"reference": "Patient/p"}, effectiveDateTime="2020"),
-            observation("2", subject={"reference": "Patient/q"}, effectiveDateTime="2020-06-01", performer=[{"reference": "Organization/o"}]),
+            observation(
+                "2", subject={"reference": "Patient/q"}, effectiveDateTime="2020-06-01",
+                performer=[{"reference": "Organization/o"}],
+            ),
             observation("3", subject={"reference": "Patient/missing"}, hasMember=[{"reference": "Observation/1"}]),
             observation("4", subject={"reference": "Group/g"}, effectivePeriod={"start": "2019-01-01"}),
             {"resourceType": "Group", "id": "g", "type": "person", "actual": True},
@@ -75,7 +81,10 @@ def test_an_unknown_sort_rule_is_ignored_or_refused(ward: Shelf) -> None:
         ("Observation?_include=Observation:subject:Patient", {"Patient/p", "Patient/q"}),
         ("Observation?_include=Observation:patient", {"Patient/p", "Patient/q"}),
         ("Observation?_id=1&_include=Observation:subject&_include=Patient:organization", {"Patient/p"}),
-        ("Observation?_id=1&_include=Observation:subject&_include:iterate=Patient:organization", {"Patient/p", "Organization/o"}),
+        (
+            "Observation?_id=1&_include=Observation:subject&_include:iterate=Patient:organization",
+            {"Patient/p", "Organization/o"},
+        ),
         (
             "Observation?_id=1&_include=Observation:subject&_include:iterate=Patient:organization"
             "&_include:iterate=Organization:partof",
@@ -86,7 +95,10 @@ def test_an_unknown_sort_rule_is_ignored_or_refused(ward: Shelf) -> None:
         ("Organization?_id=o&_include:iterate=Organization:partof", {"Organization/top"}),
         ("Organization?_id=o&_include:recurse=Organization:partof", {"Organization/top"}),
         ("Patient?_id=p&_revinclude=Observation:patient", {"Observation/1"}),
-        ("Patient?_id=p&_revinclude=Observation:subject&_revinclude:iterate=Observation:has-member", {"Observation/1", "Observation/3"}),
+        (
+            "Patient?_id=p&_revinclude=Observation:subject&_revinclude:iterate=Observation:has-member",
+            {"Observation/1", "Observation/3"},
+        ),
         ("Patient?_id=p&_revinclude=Observation:*", {"Observation/1"}),
         ("Patient?_id=p&_revinclude=*", {"Observation/1"}),
         ("Organization?_id=top&_revinclude=Organization:partof", {"Organization/o"}),
@@ -117,7 +129,10 @@ def test_includes_that_cannot_be(ward: Shelf, query: str) -> None:
         ward.resolved(f"Observation?{query}")
 
 
-@pytest.mark.parametrize("query, count", [("", 50), ("_count=1", 1), ("_count=1000", 1000), ("_count=999999", 1000), ("_count=99999999999999", 1000)])
+@pytest.mark.parametrize(
+    "query, count",
+    [("", 50), ("_count=1", 1), ("_count=1000", 1000), ("_count=999999", 1000), ("_count=99999999999999", 1000)],
+)
 def test_count_is_clamped(ward: Shelf, query: str, count: int) -> None:
     resolved = ward.resolved(f"Patient?{query}")
     assert resolved.search.count == count
@@ -135,7 +150,8 @@ def test_a_count_alone(ward: Shelf, query: str) -> None:
 @pytest.mark.parametrize(
     "query",
     [
-        "_count=-1", "_count=x", "_count=1.5", "_count=1&_count=2", "_count=٣", "_summary=x", "_total=x", "_contained=x",
+        "_count=-1", "_count=x", "_count=1.5", "_count=1&_count=2", "_count=٣", "_summary=x", "_total=x",
+        "_contained=x",
         "_containedType=x", "_explain=x", "_sort:asc=family", "_query=nope", "_type=Nonsense",
     ],
 )  # fmt: skip
@@ -146,7 +162,9 @@ def test_what_cannot_be_asked_for(ward: Shelf, query: str, handling: str) -> Non
 
 
 def test_the_shape_of_the_answer(ward: Shelf) -> None:
-    resolved = ward.resolved("Patient?_summary=text&_elements=name,gender&_elements=active&_total=estimate&_explain=true&_pretty=true")
+    resolved = ward.resolved(
+        "Patient?_summary=text&_elements=name,gender&_elements=active&_total=estimate&_explain=true&_pretty=true"
+    )
     assert resolved.shape.summary == "text"
     assert resolved.shape.elements == ("name", "gender", "active")
     assert resolved.shape.explain
@@ -166,7 +184,10 @@ def test_an_unknown_parameter_is_refused_in_strict_handling(ward: Shelf) -> None
     assert ward.resolved("Patient?unknown=", handling="strict").applied == []
 
 
-@pytest.mark.parametrize("query, restricts", [("", False), ("unknown=x", False), ("_count=3&_sort=family", False), ("family=x", True), ("family=", False)])
+@pytest.mark.parametrize(
+    "query, restricts",
+    [("", False), ("unknown=x", False), ("_count=3&_sort=family", False), ("family=x", True), ("family=", False)],
+)
 def test_whether_there_are_criteria(ward: Shelf, query: str, restricts: bool) -> None:
     assert ward.resolved(f"Patient?{query}").criteria is restricts
 
@@ -193,7 +214,9 @@ def test_across_types_a_parameter_must_be_common_to_all(ward: Shelf) -> None:
 
 def test_a_tag_is_found_in_every_type() -> None:
     meta = {"tag": [{"system": "http://t", "code": "x"}], "security": [{"code": "R"}]}
-    two = shelf([observation("o", meta=meta), {"resourceType": "Patient", "id": "p", "meta": meta}, observation("plain")])
+    two = shelf(
+        [observation("o", meta=meta), {"resourceType": "Patient", "id": "p", "meta": meta}, observation("plain")]
+    )
     assert found(two, "?_tag=http://t|x") == {"o", "p"}
     assert found(two, "?_security=r") == {"o", "p"}
     assert found(two, "Observation?_tag:not=x") == {"plain"}

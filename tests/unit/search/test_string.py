@@ -34,7 +34,8 @@ def people() -> Shelf:
     )
 
 
-# R4 search.html#string: a field matches when it equals the value or starts with it, case, accents and punctuation aside.
+# R4 search.html#string: a field matches when it equals the value or starts with it, case, accents and punctuation
+# aside.
 @pytest.mark.parametrize(
     "query, ids",
     [
@@ -116,7 +117,13 @@ def test_missing_is_true_or_false(people: Shelf, value: str) -> None:
 
 @pytest.mark.parametrize(
     "query, ids",
-    [("phonetic=Smith", {"many", "punctuation"}), ("phonetic=Stephen", {"steven"}), ("phonetic=Stone", set()), ("phonetic=Steven", {"steven"}), ("phonetic=王", {"wang"})],
+    [
+        ("phonetic=Smith", {"many", "punctuation"}),
+        ("phonetic=Stephen", {"steven"}),
+        ("phonetic=Stone", set()),
+        ("phonetic=Steven", {"steven"}),
+        ("phonetic=王", {"wang"}),
+    ],
 )
 def test_names_that_sound_alike(people: Shelf, query: str, ids: set[str]) -> None:
     assert found(people, f"Patient?{query}") == ids

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -13,7 +13,9 @@ LOINC = "http://loinc.org"
 MR = {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v2-0203", "code": "MR"}], "text": "Medical record"}
 
 
-def observation(id: str, *codings: tuple[str | None, str | None], text: str | None = None, **more: Any) -> dict[str, Any]:
+def observation(
+    id: str, *codings: tuple[str | None, str | None], text: str | None = None, **more: Any
+) -> dict[str, Any]:
     concept: dict[str, Any] = {
         "coding": [
             {name: value for name, value in (("system", system), ("code", code)) if value is not None}
@@ -188,7 +190,9 @@ def test_code_systems_and_value_sets(coded: Shelf, query: str, ids: set[str]) ->
     assert found(coded, f"Encounter?{query}") == ids
 
 
-@pytest.mark.parametrize("query", ["class:in=http://nowhere/vs", "class:not-in=http://nowhere/vs", "class:below=http://nowhere/cs|x"])
+@pytest.mark.parametrize(
+    "query", ["class:in=http://nowhere/vs", "class:not-in=http://nowhere/vs", "class:below=http://nowhere/cs|x"]
+)
 def test_unknown_terminology_is_not_found_and_named(coded: Shelf, query: str) -> None:
     with pytest.raises(BadRequest) as caught:
         found(coded, f"Encounter?{query}")
@@ -200,8 +204,8 @@ def test_unknown_terminology_is_not_found_and_named(coded: Shelf, query: str) ->
 class WholeSystem:
     """A terminology with one value set: all of LOINC but one code, whose codes nobody lists."""
 
-    codes: dict[str, frozenset[str]] = {}
-    whole = {LOINC: frozenset({"8867-4"})}
+    codes: ClassVar[dict[str, frozenset[str]]] = {}
+    whole: ClassVar[dict[str, frozenset[str]]] = {LOINC: frozenset({"8867-4"})}
 
     def case_sensitive(self, system: str) -> bool | None:
         return False
@@ -212,7 +216,11 @@ class WholeSystem:
 
 def test_a_value_set_of_a_whole_system_is_a_test_of_the_system() -> None:
     loinc = shelf(
-        [observation("in", (LOINC, "1-8")), observation("out", (LOINC, "8867-4")), observation("other", ("http://x", "1-8"))],
+        [
+            observation("in", (LOINC, "1-8")),
+            observation("out", (LOINC, "8867-4")),
+            observation("other", ("http://x", "1-8")),
+        ],
         terminology=WholeSystem(),
     )
     assert found(loinc, "Observation?code:in=http://all-but-one") == {"in"}
