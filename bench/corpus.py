@@ -53,7 +53,23 @@ FAMILIES = (
     "Anderson", "Brandt", "Castillo", "Dubois", "Eriksson", "Fischer", "Garcia", "Hughes", "Ivanov", "Jansen",
     "Kowalski", "Lindqvist", "Moreau", "Nakamura", "Okafor", "Petrov", "Quispe", "Rossi", "Schneider", "Tanaka",
 )  # fmt: skip
-GIVEN = ("Ada", "Ben", "Clara", "David", "Elena", "Felix", "Grace", "Hugo", "Ines", "Jonas", "Karin", "Luis", "Mia", "Nils", "Olga")
+GIVEN = (
+    "Ada",
+    "Ben",
+    "Clara",
+    "David",
+    "Elena",
+    "Felix",
+    "Grace",
+    "Hugo",
+    "Ines",
+    "Jonas",
+    "Karin",
+    "Luis",
+    "Mia",
+    "Nils",
+    "Olga",
+)
 FIRST_DAY = date(2020, 1, 1)
 MRN = "http://bench.example.org/mrn"
 STAFF = "http://bench.example.org/staff"
@@ -68,6 +84,7 @@ class Corpus:
 
     @property
     def observation_days(self) -> int:
+        """Days that hold 15 observations; what is left over goes to one day more."""
         return self.patients * 52 // 15
 
     def practitioners(self) -> dict[str, Any]:
@@ -108,7 +125,7 @@ class Corpus:
             entries.append(_entry(_encounter(subject, staff[index % 5], chance), encounter))
         for index in range(52):
             sequence = number * 52 + index
-            day = FIRST_DAY + timedelta(days=sequence // 15 % self.observation_days)
+            day = FIRST_DAY + timedelta(days=sequence // 15)
             entries.append(
                 _entry(
                     _observation(subject, encounters[index % 8], staff[index % 5], index, day, chance),
@@ -116,7 +133,9 @@ class Corpus:
                 )
             )
         for index in range(3):
-            entries.append(_entry(_medication_request(subject, encounters[index], staff[0], chance), _uuid("rx", number, index)))
+            entries.append(
+                _entry(_medication_request(subject, encounters[index], staff[0], chance), _uuid("rx", number, index))
+            )
         assert len(entries) == PER_BUNDLE
         return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
@@ -163,7 +182,14 @@ def _patient(number: int, born: date, chance: random.Random) -> dict[str, Any]:
         "telecom": [{"system": "phone", "value": f"555-{number:07d}", "use": "home"}],
         "gender": chance.choice(("male", "female")),
         "birthDate": born.isoformat(),
-        "address": [{"line": [f"{number} Bench Street"], "city": f"City {number % 40}", "postalCode": f"{number % 999:05d}", "country": "DE"}],  # noqa: E501
+        "address": [
+            {
+                "line": [f"{number} Bench Street"],
+                "city": f"City {number % 40}",
+                "postalCode": f"{number % 999:05d}",
+                "country": "DE",
+            }
+        ],  # noqa: E501
     }
 
 
@@ -171,12 +197,18 @@ def _condition(subject: dict[str, Any], code: str, display: str, chance: random.
     day = FIRST_DAY + timedelta(days=chance.randrange(1500))
     return {
         "resourceType": "Condition",
-        "clinicalStatus": {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}]},
+        "clinicalStatus": {
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-clinical", "code": "active"}]
+        },
         "verificationStatus": {
             "coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-ver-status", "code": "confirmed"}]
         },
         "category": [
-            {"coding": [{"system": "http://terminology.hl7.org/CodeSystem/condition-category", "code": "problem-list-item"}]}
+            {
+                "coding": [
+                    {"system": "http://terminology.hl7.org/CodeSystem/condition-category", "code": "problem-list-item"}
+                ]
+            }
         ],
         "code": {"coding": [{"system": "http://snomed.info/sct", "code": code, "display": display}], "text": display},
         "subject": subject,
@@ -191,11 +223,19 @@ def _encounter(subject: dict[str, Any], practitioner: str, chance: random.Random
         "resourceType": "Encounter",
         "status": "finished",
         "class": {"system": "http://terminology.hl7.org/CodeSystem/v3-ActCode", "code": "AMB", "display": "ambulatory"},
-        "type": [{"coding": [{"system": "http://snomed.info/sct", "code": "185349003", "display": "Encounter for check up"}]}],
+        "type": [
+            {"coding": [{"system": "http://snomed.info/sct", "code": "185349003", "display": "Encounter for check up"}]}
+        ],
         "subject": subject,
         "participant": [
             {
-                "type": [{"coding": [{"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "PPRF"}]}],
+                "type": [
+                    {
+                        "coding": [
+                            {"system": "http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "code": "PPRF"}
+                        ]
+                    }
+                ],
                 "individual": {"reference": practitioner},
             }
         ],
@@ -247,8 +287,12 @@ def _quantity(value: float, unit: str) -> dict[str, Any]:
     return {"value": value, "unit": unit, "system": "http://unitsofmeasure.org", "code": unit}
 
 
-def _medication_request(subject: dict[str, Any], encounter: str, practitioner: str, chance: random.Random) -> dict[str, Any]:
-    code, display = chance.choice((("314076", "lisinopril 10 MG Oral Tablet"), ("860975", "metformin 500 MG Oral Tablet")))
+def _medication_request(
+    subject: dict[str, Any], encounter: str, practitioner: str, chance: random.Random
+) -> dict[str, Any]:
+    code, display = chance.choice(
+        (("314076", "lisinopril 10 MG Oral Tablet"), ("860975", "metformin 500 MG Oral Tablet"))
+    )
     day = FIRST_DAY + timedelta(days=chance.randrange(1500))
     return {
         "resourceType": "MedicationRequest",
@@ -263,6 +307,10 @@ def _medication_request(subject: dict[str, Any], encounter: str, practitioner: s
         "authoredOn": _instant(day, chance),
         "requester": {"reference": practitioner},
         "dosageInstruction": [
-            {"sequence": 1, "text": "1 tablet daily", "timing": {"repeat": {"frequency": 1, "period": 1, "periodUnit": "d"}}}
+            {
+                "sequence": 1,
+                "text": "1 tablet daily",
+                "timing": {"repeat": {"frequency": 1, "period": 1, "periodUnit": "d"}},
+            }
         ],
     }

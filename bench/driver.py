@@ -55,7 +55,9 @@ class Target:
         self.base = base.rstrip("/")
 
     def get(self, path: str, check: Callable[[bytes], str | None] | None = None) -> Request:
-        head = f"GET {self.path}/{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: application/fhir+json\r\n\r\n"
+        head = (
+            f"GET {self.path}/{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: application/fhir+json\r\n\r\n"
+        )
         return Request(head.encode(), (200,), check)
 
     def send(

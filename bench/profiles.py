@@ -26,7 +26,8 @@ def profiles(corpus: Corpus) -> None:
 
     with tempfile.TemporaryDirectory(prefix="hestia-bench-") as place:
         settings = load_settings(
-            {"store": f"sqlite:///{place}/profile.db", "data": place, "fulltext": "off", "demo": "off", "log": "quiet"}, {}
+            {"store": f"sqlite:///{place}/profile.db", "data": place, "fulltext": "off", "demo": "off", "log": "quiet"},
+            {},
         )
         store = connect(settings.store)
         identify(store, settings)
@@ -45,7 +46,9 @@ def profiles(corpus: Corpus) -> None:
             for number in range(1, corpus.patients):
                 references = post(corpus.bundle(number, loaded.practitioners))
                 loaded.patients.append(references[0])
-                loaded.observations.extend(reference for reference in references if reference.startswith("Observation/"))
+                loaded.observations.extend(
+                    reference for reference in references if reference.startswith("Observation/")
+                )
 
         _profile(f"ingest of {corpus.patients - 1} transactions of 70 resources", ingest)
         target = Target("http://localhost/fhir")

@@ -80,7 +80,9 @@ def load(target: Target, corpus: Corpus, connections: int, first: int, last: int
         loaded.resources += len(loaded.practitioners)
     bodies = [json.dumps(corpus.bundle(number, loaded.practitioners)).encode() for number in range(first, last)]
     answers: list[bytes] = []
-    result = run(target, (target.send("POST", "", body, (200,)) for body in bodies), connections, collect=answers.append)
+    result = run(
+        target, (target.send("POST", "", body, (200,)) for body in bodies), connections, collect=answers.append
+    )
     for answer_body in answers:
         entries = json.loads(answer_body).get("entry", [])
         if not entries:
@@ -102,7 +104,9 @@ def _forever(make: Callable[[], Request]) -> Iterator[Request]:
         yield make()
 
 
-def _simple(make: Callable[[Target, Loaded, random.Random], Request]) -> Callable[[Target, Loaded, random.Random], Iterator[Request]]:
+def _simple(
+    make: Callable[[Target, Loaded, random.Random], Request],
+) -> Callable[[Target, Loaded, random.Random], Iterator[Request]]:
     return lambda target, loaded, chance: _forever(lambda: make(target, loaded, chance))
 
 
@@ -148,7 +152,9 @@ def _reference_token(target: Target, loaded: Loaded, chance: random.Random) -> R
 def _chain(target: Target, loaded: Loaded, chance: random.Random) -> Request:
     number = chance.randrange(loaded.corpus.patients)
     code = chance.choice(CODES)[0]
-    return target.get(f"Observation?subject:Patient.identifier={MRN}|M{number:07d}&code=http://loinc.org|{code}", hits(4))
+    return target.get(
+        f"Observation?subject:Patient.identifier={MRN}|M{number:07d}&code=http://loinc.org|{code}", hits(4)
+    )
 
 
 def _include(target: Target, loaded: Loaded, chance: random.Random) -> Request:
@@ -183,7 +189,9 @@ def _sorted(target: Target, loaded: Loaded, chance: random.Random) -> Request:
 
 def _count(target: Target, loaded: Loaded, chance: random.Random) -> Request:
     code = chance.choice(CODES)[0]
-    return target.get(f"Observation?code=http://loinc.org|{code}&_summary=count", hits(0, total=loaded.corpus.patients * 4))
+    return target.get(
+        f"Observation?code=http://loinc.org|{code}&_summary=count", hits(0, total=loaded.corpus.patients * 4)
+    )
 
 
 def _new_observation(loaded: Loaded, chance: random.Random) -> dict[str, Any]:
@@ -194,7 +202,12 @@ def _new_observation(loaded: Loaded, chance: random.Random) -> dict[str, Any]:
         "code": {"coding": [{"system": "http://bench.example.org/code", "code": "written", "display": "Written"}]},
         "performer": [{"reference": chance.choice(loaded.practitioners)}],
         "effectiveDateTime": f"2031-{chance.randrange(1, 13):02d}-{chance.randrange(1, 29):02d}T10:00:00Z",
-        "valueQuantity": {"value": chance.randrange(1, 999), "unit": "1", "system": "http://unitsofmeasure.org", "code": "1"},
+        "valueQuantity": {
+            "value": chance.randrange(1, 999),
+            "unit": "1",
+            "system": "http://unitsofmeasure.org",
+            "code": "1",
+        },
     }
 
 
