@@ -142,10 +142,16 @@ def fresh_name() -> str:
     return f"hestia_test_{secrets.token_hex(6)}"
 
 
+_clients: dict[str, pymongo.MongoClient[dict[str, Any]]] = {}
+
+
 def drop(uri: str, database: str) -> None:
     """Removes a database of the tests."""
-    with pymongo.MongoClient[dict[str, Any]](uri, serverSelectionTimeoutMS=5000) as client:
-        client.drop_database(database)
+    client = _clients.get(uri)
+    if client is None:
+        client = _clients[uri] = pymongo.MongoClient(uri, serverSelectionTimeoutMS=5000)
+        atexit.register(client.close)
+    client.drop_database(database)
 
 
 def _launch(command: tuple[str, ...], directory: str) -> subprocess.Popen[bytes]:

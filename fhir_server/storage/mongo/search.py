@@ -480,6 +480,8 @@ def _settled(rows: list[_Row], size: int, tied: Callable[[_Row], list[Raw]], row
         last = rows[-1]
         rows = [one for one in rows if one.position[:-1] != last.position[:-1]]
         rows.extend(row(raw) for raw in tied(last))
+    if len({one.position[:-1] for one in rows}) == len(rows):
+        return rows
     settled: list[_Row] = []
     for _, group in groupby(rows, key=lambda one: one.position[:-1]):
         settled.extend(sorted(group, key=lambda one: str(one.position[-1])))

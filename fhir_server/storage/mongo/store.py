@@ -16,8 +16,9 @@ from typing import Any, TypeVar
 
 from pymongo import MongoClient, ReadPreference
 from pymongo.client_session import ClientSession
+from pymongo.collection import Collection
 from pymongo.database import Database
-from pymongo.errors import DuplicateKeyError, InvalidURI, PyMongoError
+from pymongo.errors import ConfigurationError, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.uri_parser import parse_uri
 from pymongo.write_concern import WriteConcern
@@ -69,8 +70,8 @@ def open_store(
     """
     try:
         named = parse_uri(uri).get("database")
-    except InvalidURI as error:
-        raise UnsuitableServer(f"The URI of the MongoDB store cannot be read: {error}") from None
+    except ConfigurationError:  # its text may repeat the password
+        raise UnsuitableServer("The URI of the MongoDB store cannot be read.") from None
     store = MongoStore(
         uri,
         database or named or DEFAULT_DATABASE,
@@ -101,6 +102,7 @@ class MongoStore(Reader):
         self._listeners = listeners
         self._identity = ""
         self._client: MongoClient[Raw] | None = None
+        self._collections: dict[str, Collection[Raw]] = {}
         self._pid = 0
         self._feed: Feed | None = None
         self._chance = random.Random(secrets.randbits(64))  # noqa: S311 - pauses and tie-breaking, no secret
@@ -113,6 +115,7 @@ class MongoStore(Reader):
         if self._client is None or self._pid != os.getpid():
             self._client = make_client(self._uri, timeout_s=self._timeout_s, listeners=self._listeners)
             self._pid = os.getpid()
+            self._collections = {name: self._client[self._name][name] for name in indexes.INDEXES}
             self._feed = None
             self._chance.seed(secrets.randbits(64))
         return self._client
@@ -120,6 +123,11 @@ class MongoStore(Reader):
     @property
     def _database(self) -> Database[Raw]:
         return self.client[self._name]
+
+    def _collection(self, name: str) -> Collection[Raw]:
+        if self._pid != os.getpid() or self._client is None:
+            return self._database[name]
+        return self._collections[name]  # made once: they are on the path of every read
 
     def prepare(self) -> None:
         """Checks the server, makes or checks collections and indexes. See `open_store` for what it raises."""

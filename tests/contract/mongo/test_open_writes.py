@@ -13,13 +13,13 @@ import pytest
 from pymongo.errors import OperationFailure
 
 from fhir_server.errors import Busy, Conflict, Duplicate, TooLarge
-from fhir_server.search.ast import Search, Select
+from fhir_server.search.ast import Search, Select, SortKey
 from fhir_server.storage.mongo import MongoStore, indexes
 from fhir_server.storage.protocol import HistoryQuery, Transaction
 from fhir_server.storage.writes import MAX_STORED, Document, Version
 from tests.support import mongodb
 from tests.support.commands import CommandLog
-from tests.support.given import FAMILY, IDENTIFIER, apply, given, has_key, put
+from tests.support.given import BIRTHDATE, FAMILY, IDENTIFIER, apply, find, given, has_key, matches, put
 
 Open = Callable[..., MongoStore]
 
@@ -250,3 +250,92 @@ def test_locks_leave_no_criteria_in_the_database(mongo: MongoStore, database: st
     mongo.transact(lambda transaction: transaction.lock("Patient?name=secret"))
     with pymongo.MongoClient[dict[str, Any]](mongodb.server().uri) as client:
         assert "secret" not in str(list(client[database][indexes.LOCKS].find()))
+
+
+@pytest.mark.parametrize("descending", [False, True])
+def test_searches_inside_a_transaction_see_its_writes_in_every_order(mongo: MongoStore, descending: bool) -> None:
+    """Some stages do not exist in transactions, so that some searches go another way there."""
+    given(mongo, [put("Patient/old", ranges=[(BIRTHDATE, "0", 5, 6, "")], inner=[("o", "Organization", [], [])])])
+    born = (SortKey((BIRTHDATE,), "range", descending),)
+    contained = Select(("Organization",), contained="only")
+
+    def work(transaction: Transaction) -> list[list[str]]:
+        apply(
+            transaction,
+            [
+                put("Patient/new", ranges=[(BIRTHDATE, "0", 3, 4, "")], inner=[("o", "Organization", [], [])]),
+                put("Patient/unborn"),
+            ],
+        )
+        return [
+            find(transaction, "Patient"),
+            find(transaction, "Patient", sort=born),
+            find(transaction, "Patient", sort=born, count=2),
+            matches(transaction.search(Search(contained))),
+            matches(transaction.search(Search(contained, containers=True))),
+        ]
+
+    inside = mongo.transact(work)
+    ordered = ["Patient/old", "Patient/new"] if descending else ["Patient/new", "Patient/old"]
+    assert inside == [
+        ["Patient/old", "Patient/new", "Patient/unborn"],
+        [*ordered, "Patient/unborn"],
+        ordered,
+        ["Patient/old", "Patient/new"],
+        ["Patient/old", "Patient/new"],
+    ]
+    assert find(mongo, "Patient", sort=born) == inside[1]
+
+
+def test_an_import_keeps_numbers_times_and_what_is_there(reopen: Open, mongo: MongoStore) -> None:
+    def version(number: int, updated: int, *keys: str) -> Version:
+        document = Document("Patient/1", "Patient", [(FAMILY, key) for key in keys])
+        return Version("Patient", "1", number, updated, "PUT", b"body%d" % number, (document,), (f"c{number}",), 3)
+
+    mongo.import_versions([version(1, 1000), version(2, 2000, "b")])
+    mongo.import_versions([version(2, 2000, "b"), version(3, 3000, "c"), version(4, 4000, "d")])
+    assert [(one.version, one.updated, one.body) for one in mongo.scan_versions()] == [
+        (1, 1000, b"body1"),
+        (2, 2000, b"body2"),
+        (3, 3000, b"body3"),
+        (4, 4000, b"body4"),
+    ]
+    assert mongo.entries("Patient/1") == ([(FAMILY, "d")], [], ["c4"])
+    assert find(mongo, "Patient", has_key(FAMILY, "b")) == []
+    assert list(mongo.check()) == []
+    at = mongo.history(HistoryQuery("Patient", "1", at=(2500, 2600)))
+    assert [one.version for one in at.entries] == [2]
+
+
+def test_a_reindex_replaces_entries_of_the_same_version_only(mongo: MongoStore) -> None:
+    given(
+        mongo,
+        [
+            put("Patient/1", keys=[(FAMILY, "a")], claims=["old"], inner=[("o", "Organization", [], [])], registry=1),
+            put("Patient/2", keys=[(FAMILY, "a")], registry=1),
+        ],
+    )
+    stale = [(one.address, one.version) for one in mongo.stale(2)]
+    given(mongo, [put("Patient/2", keys=[(FAMILY, "b")], registry=2)])
+    fresh = [
+        Version(
+            "Patient",
+            id,
+            1,
+            0,
+            "PUT",
+            b"",
+            (Document(f"Patient/{id}", "Patient", [(FAMILY, "c")]),),
+            ("new",) * (id == "1"),
+            2,
+        )
+        for id in ("1", "2")
+    ]
+    assert stale == [("Patient/1", 1), ("Patient/2", 1)]
+    assert mongo.reindex(fresh) == 1
+    assert mongo.stale(2) == []
+    assert find(mongo, "Patient", has_key(FAMILY, "c")) == ["Patient/1"]
+    assert find(mongo, "Patient", has_key(FAMILY, "b")) == ["Patient/2"]
+    assert mongo.entries("Patient/1") == ([(FAMILY, "c")], [], ["new"])
+    assert matches(mongo.search(Search(Select(("Organization",), contained="only")))) == []
+    assert list(mongo.check()) == []
