@@ -30,7 +30,9 @@ _SECRETS = "secrets"
 
 
 def open_store(uri: str) -> Store:
-    """The store that a URI names: ``sqlite:///relative``, ``sqlite:////absolute`` or ``mongodb://...``. Raises ValueError."""
+    """The store that a URI names: ``sqlite:///relative``, ``sqlite:////absolute`` or ``mongodb://...``. Raises
+    ValueError.
+    """
     if uri.startswith(_SQLITE):
         from fhir_server.storage import sqlite
 
@@ -54,9 +56,9 @@ def create_server(
 ) -> Server:
     """The core over a store, for one process and thread.
 
-    `terminology` makes a terminology from the code systems, value sets and concept maps that are stored; without it codes of
-    no system are known. `units`: UCUM code to its canonical form. `clock` (microseconds since 1970) and `new_id` are fixed
-    in tests.
+    `terminology` makes a terminology from the code systems, value sets and concept maps that are stored; without it
+    codes of no system are known. `units`: UCUM code to its canonical form. `clock` (microseconds since 1970) and
+    `new_id` are fixed in tests.
     """
     stored = StoredTerminology()
     search = SearchSettings(

@@ -1,7 +1,9 @@
-"""The one gate: a policy lowered to predicates of the search tree, applied at every Select and on single resources. Pure.
+"""The one gate: a policy lowered to predicates of the search tree, applied at every Select and on single resources.
+Pure.
 
-R4 security.html#authorization. A chain target, a `_has` source, an include, criteria of a conditional write, a history entry and every
-later page pass it before any limit is applied: narrowing only the root would tell about resources it never returns.
+R4 security.html#authorization. A chain target, a `_has` source, an include, criteria of a conditional write, a
+history entry and every later page pass it before any limit is applied: narrowing only the root would tell about
+resources it never returns.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ EVERYTHING: Final = Policy()
 
 
 def _merge(predicates: Mapping[str, ast.Node], types: tuple[str, ...] | None) -> ast.Node:
-    """One predicate for several types. Entries are numbered per concrete type, so equal tests merge into one `Exists`."""
+    """One predicate for several types. Entries are numbered per concrete type, so equal tests merge into one
+    `Exists`.
+    """
     granted = [name for name in (predicates if types is None else types) if name in predicates]
     if types is not None and len(types) == 1:
         return predicates[types[0]] if granted else ast.NOTHING

@@ -1,4 +1,6 @@
-"""Entity tags and dates of conditional requests. R4 http.html#concurrency, #cread; RFC 9110 section 13; RFC 9110 5.6.7."""
+"""Entity tags and dates of conditional requests. R4 http.html#concurrency, #cread; RFC 9110 section 13; RFC 9110
+5.6.7.
+"""
 
 from __future__ import annotations
 

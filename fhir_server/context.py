@@ -28,7 +28,8 @@ MOUNT: Final = "/fhir"
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The settings that the FHIR core knows. Sizes in bytes; `base_url` without a trailing slash, never from a Host header.
+    """The settings that the FHIR core knows. Sizes in bytes; `base_url` without a trailing slash, never from a Host
+    header.
 
     `unique_identifiers` declares identifier systems per type whose values at most one current resource may carry (409).
     `cors_origins` are origins, or ("*",) for all, or () for none.
@@ -110,9 +111,9 @@ class RequestContext:
 class FhirRequest:
     """One interaction as asked for, over HTTP or as a Bundle entry; rest/wsgi.py and interactions/bundle.py make them.
 
-    `query` is the undecoded query string; `form` that of a POST to _search. `body` is raw and `resource` its parsed form where
-    the interaction reads resources. `if_match` and `if_none_match` are version ids, ("*",) for any. `if_modified_since` is in
-    seconds since 1970. `label` is ``Bundle.entry[3]`` within a Bundle, else "".
+    `query` is the undecoded query string; `form` that of a POST to _search. `body` is raw and `resource` its parsed
+    form where the interaction reads resources. `if_match` and `if_none_match` are version ids, ("*",) for any.
+    `if_modified_since` is in seconds since 1970. `label` is ``Bundle.entry[3]`` within a Bundle, else "".
     """
 
     __slots__ = (
@@ -182,8 +183,9 @@ class FhirRequest:
 class FhirResponse:
     """What an interaction answers, before it has a media type.
 
-    One of: `json` (the resource's JSON), `member` (its stored gzip member), `resource` (still parsed), `raw` with `media` (bytes of
-    a Binary), or nothing. `updated` is microseconds, `etag` the version number. `issues` are warnings, shown where asked for.
+    One of: `json` (the resource's JSON), `member` (its stored gzip member), `resource` (still parsed), `raw` with
+    `media` (bytes of a Binary), or nothing. `updated` is microseconds, `etag` the version number. `issues` are
+    warnings, shown where asked for.
     """
 
     __slots__ = (

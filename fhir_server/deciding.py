@@ -1,7 +1,9 @@
-"""Whether a tree selects one resource that is not stored, or not stored like this: the resource in memory, its chains in a store.
+"""Whether a tree selects one resource that is not stored, or not stored like this: the resource in memory, its
+chains in a store.
 
-search/match.py interprets what is about the resource itself; a chain or reverse chain becomes one question to the store or to the
-transaction. Used for permissions on single versions, and for criteria that a transaction's own resources may meet.
+search/match.py interprets what is about the resource itself; a chain or reverse chain becomes one question to the
+store or to the transaction. Used for permissions on single versions, and for criteria that a transaction's own
+resources may meet.
 """
 
 from __future__ import annotations

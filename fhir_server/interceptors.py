@@ -1,8 +1,8 @@
 """The two hooks of a write; their order is the tuple that app.py is given.
 
-`BeforeCommit` runs inside the store's transaction, possibly several times: it may change the resource (returns the one to be
-stored) or refuse it (raises a FhirError), and has no side effects. `AfterCommit` runs once the transaction is committed, and
-cannot undo it.
+`BeforeCommit` runs inside the store's transaction, possibly several times: it may change the resource (returns the
+one to be stored) or refuse it (raises a FhirError), and has no side effects. `AfterCommit` runs once the transaction
+is committed, and cannot undo it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from fhir_server.storage.writes import Version
 BeforeCommit: TypeAlias = Callable[
     [Transaction, str, dict[str, Any] | None, dict[str, Any] | None], dict[str, Any] | None
 ]
-"""(transaction, address, resource to be written or None for a deletion, current resource or None) -> resource to be written"""
+"""(transaction, address, resource to be written or None for a deletion, current resource or None) -> resource to be
+written
+"""
 
 AfterCommit: TypeAlias = Callable[[Sequence[Version]], None]
 

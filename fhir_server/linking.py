@@ -1,8 +1,9 @@
-"""References between the entries of a transaction: fullUrls to the addresses that the server gives. R4 http.html#trules.
+"""References between the entries of a transaction: fullUrls to the addresses that the server gives. R4
+http.html#trules.
 
-`resources.references` knows where links are and rewrites them; here is what they mean: another entry by its fullUrl (a URN in any case;
-a relative reference by the base of the referring entry's own fullUrl, bundle.html#references), or the one resource that a
-search reference matches (``Patient?identifier=...``).
+`resources.references` knows where links are and rewrites them; here is what they mean: another entry by its fullUrl
+(a URN in any case; a relative reference by the base of the referring entry's own fullUrl, bundle.html#references),
+or the one resource that a search reference matches (``Patient?identifier=...``).
 """
 
 from __future__ import annotations

@@ -1,7 +1,10 @@
-"""The store's own records of what was indexed how: registry and terminology generations, and the custom search parameters.
+"""The store's own records of what was indexed how: registry and terminology generations, and the custom search
+parameters.
 
-R4 searchparameter.html. ``generations`` is one small record, read in every write transaction and at most every second outside:
-``{"registry": 7, "terminology": 3, "ready": 2}``. ``registry`` holds the frozen numbers of custom parameters and which of them are ready.
+R4 searchparameter.html. ``generations`` is one small record, read in every write transaction and at most every
+second outside:
+``{"registry": 7, "terminology": 3, "ready": 2}``. ``registry`` holds the frozen numbers of custom parameters and
+which of them are ready.
 """
 
 from __future__ import annotations
@@ -43,7 +46,9 @@ _IN_FORCE: Final = ("base", "code", "component", "expression", "target", "type",
 
 
 def record(tx: Transaction, versions: Iterable[Version], before: Mapping[str, Stored]) -> None:
-    """Announces SearchParameters that come, go or change, with the write that does it; they have to be indexed again."""
+    """Announces SearchParameters that come, go or change, with the write that does it; they have to be indexed
+    again.
+    """
     keys: set[str] = set()
     for version in versions:
         if version.type != "SearchParameter":
@@ -88,7 +93,9 @@ def stored_parameters(store: Store) -> list[dict[str, Any]]:
 
 
 def load(server: Server) -> None:
-    """Takes over the registry and terminology generation that the store records. Called often; one small read when nothing changed."""
+    """Takes over the registry and terminology generation that the store records. Called often; one small read when
+    nothing changed.
+    """
     record = server.store.get_meta(GENERATIONS) or {}
     server.terminology_generation = int(record.get("terminology", 0))
     seen = (int(record.get("registry", 0)), int(record.get("ready", 0)))
@@ -98,7 +105,9 @@ def load(server: Server) -> None:
 
 
 def build(store: Store, number: int) -> Registry:
-    """The registry `number` with the store's SearchParameter resources; numbers that they lack are assigned and recorded."""
+    """The registry `number` with the store's SearchParameter resources; numbers that they lack are assigned and
+    recorded.
+    """
     parameters = [one for one in stored_parameters(store) if search_registry.effective(one)]
     if not parameters:
         return Registry(number)

@@ -1,7 +1,8 @@
 """Extraction again, while the server runs. Used by $reindex and by `hestia reindex`.
 
-Every version records the registry that it was extracted with, and every write transaction checks that record against the store's, so
-once nothing below the current number is left, and the number did not change meanwhile, the index is complete on all workers.
+Every version records the registry that it was extracted with, and every write transaction checks that record against
+the store's, so once nothing below the current number is left, and the number did not change meanwhile, the index is
+complete on all workers.
 """
 
 from __future__ import annotations

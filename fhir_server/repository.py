@@ -1,7 +1,8 @@
 """Store + policy + interceptors, per request: all that interactions may hold, and the one gate to what is stored.
 
-Every Select is narrowed here. A write of any kind, one or a whole transaction, takes the same path: `Repository.execute`. What does not
-depend on stored state happens before the store's transaction opens (writing.Plan), the rest inside it.
+Every Select is narrowed here. A write of any kind, one or a whole transaction, takes the same path:
+`Repository.execute`. What does not depend on stored state happens before the store's transaction opens
+(writing.Plan), the rest inside it.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ class Repository:
             types=types,
             registry=server.registry,
             settings=server.extractor.settings,
-            handling=handling or self.context.handling,  # type: ignore[arg-type]
+            handling=handling or self.context.handling,
             compartment=compartment,
         )
 
@@ -188,7 +189,9 @@ class Repository:
         return selects(select, documents, reader or self._reader, updated)
 
     def validate(self, resource: Any, resource_type: str, resolvable: Collection[str] = ()) -> list[Issue]:
-        """The warnings of a resource that may be stored. Raises Invalid (400) or Unprocessable (422) with all findings."""
+        """The warnings of a resource that may be stored. Raises Invalid (400) or Unprocessable (422) with all
+        findings.
+        """
         if not isinstance(resource, dict):
             raise BadRequest("A resource is a JSON object.", code="structure")
         strict = self.server.settings.validation == "strict"
@@ -204,8 +207,8 @@ class Repository:
     ) -> list[Result]:
         """Commits all writes or none, and returns their results in order.
 
-        `links` resolves references between the writes of a transaction. `ledger_key`: a record that is committed with the
-        writes; raises AlreadyDone when it is there already.
+        `links` resolves references between the writes of a transaction. `ledger_key`: a record that is committed
+        with the writes; raises AlreadyDone when it is there already.
         """
         return self._execute(writes, links, None, ledger_key)[0]
 

@@ -22,7 +22,9 @@ class StoredTerminology:
     server: Server | None = None
 
     def generation(self) -> int:
-        """Changes whenever such a resource is written, by any worker; as fresh as the server's last look at its records."""
+        """Changes whenever such a resource is written, by any worker; as fresh as the server's last look at its
+        records.
+        """
         return self.server.terminology_generation if self.server is not None else 0
 
     def find(self, resource_type: str, url: str, version: str | None) -> Mapping[str, Any] | None:
@@ -54,4 +56,4 @@ def _rank(resource: Mapping[str, Any]) -> tuple[bool, list[tuple[int, int | str]
     version = [
         (1, int(part)) if part.isdigit() else (0, part) for part in re.split(r"[.\-]", str(resource.get("version", "")))
     ]
-    return resource.get("status") == "active", version, str(resource.get("date", ""))  # type: ignore[return-value]
+    return resource.get("status") == "active", version, str(resource.get("date", ""))

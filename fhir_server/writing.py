@@ -1,7 +1,8 @@
 """Writes on their way into a store: prepared before the transaction opens, resolved and versioned inside it.
 
-R4 http.html#create, #update, #patch, #delete, #ccreate, #cond-update, #trules. A single write and a transaction are the same
-thing here. `Plan.run` is the store's callback: it may run several times, so it changes nothing but what it returns.
+R4 http.html#create, #update, #patch, #delete, #ccreate, #cond-update, #trules. A single write and a transaction are
+the same thing here. `Plan.run` is the store's callback: it may run several times, so it changes nothing but what it
+returns.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ _MARK_LENGTH: Final = len(_VERSION_BYTES)
 
 @dataclass(frozen=True, slots=True)
 class Criteria:
-    """Resolved and narrowed criteria of a conditional interaction; `key` is their normalized text, the name of their lock."""
+    """Resolved and narrowed criteria of a conditional interaction; `key` is their normalized text, the name of their
+    lock.
+    """
 
     type: str
     search: ast.Search
@@ -59,9 +62,9 @@ class Criteria:
 class Write:
     """One create, update, patch or delete. `if_match` and `if_none_match` are version ids, ("*",) for any.
 
-    `criteria`: of a conditional write; for a create those of If-None-Exist. `patch` makes the new resource of the current one and
-    depends on nothing else. `many`: how many resources a conditional delete may meet. `label` is ``Bundle.entry[3]`` in a
-    Bundle, else "". `full_url` is that entry's, by which other entries refer to it.
+    `criteria`: of a conditional write; for a create those of If-None-Exist. `patch` makes the new resource of the
+    current one and depends on nothing else. `many`: how many resources a conditional delete may meet. `label` is
+    ``Bundle.entry[3]`` in a Bundle, else "". `full_url` is that entry's, by which other entries refer to it.
     """
 
     action: Literal["create", "update", "patch", "delete"]
@@ -79,7 +82,8 @@ class Write:
 
 @dataclass(slots=True)
 class Result:
-    """What became of one Write. `found` is a create whose criteria met an existing resource; `nothing` a delete of nothing.
+    """What became of one Write. `found` is a create whose criteria met an existing resource; `nothing` a delete of
+    nothing.
 
     `json` is the resource as it was stored, where this write stored one; else `version.body` has it, if anything.
     """
@@ -131,7 +135,9 @@ class Form:
 
 
 def with_server_values(resource: Mapping[str, Any], id: str, version: str, updated: str) -> dict[str, Any]:
-    """The resource with the server's id, meta.versionId and meta.lastUpdated; member order kept. R4 http.html#update."""
+    """The resource with the server's id, meta.versionId and meta.lastUpdated; member order kept. R4
+    http.html#update.
+    """
     meta = resource.get("meta")
     new_meta: dict[str, Any] = {}
     if not meta or "versionId" not in meta:
@@ -167,7 +173,7 @@ def with_server_values(resource: Mapping[str, Any], id: str, version: str, updat
 
 def parse_body(body: bytes) -> dict[str, Any]:
     """The resource in a stored gzip member."""
-    return jsonformat.parse(inflate(body))  # type: ignore[no-any-return]
+    return jsonformat.parse(inflate(body))
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
@@ -185,7 +191,9 @@ def relabel(error: FhirError, label: str) -> FhirError:
 
 @dataclass(slots=True)
 class Prepared:
-    """A Write with what could be made before the transaction. `fresh`: its id was made here, so nothing can be stored there."""
+    """A Write with what could be made before the transaction. `fresh`: its id was made here, so nothing can be
+    stored there.
+    """
 
     write: Write
     id: str | None
@@ -205,7 +213,8 @@ class Prepared:
 class Target:
     """What a write turned out to address, inside the transaction: per write one, for a conditional delete several.
 
-    `current`: as stored, if known already. `alias`: the earlier write of the same transaction that creates the same thing.
+    `current`: as stored, if known already. `alias`: the earlier write of the same transaction that creates the same
+    thing.
     """
 
     id: str
@@ -282,7 +291,9 @@ class Plan:
     def run(
         self, tx: Transaction, inside: Callable[[Repository], Any] | None, ledger_key: str | None
     ) -> tuple[list[Result], list[Version], Any]:
-        """Resolves, checks and appends. Raises StaleRegistry, AlreadyDone, and every FhirError that a write may meet."""
+        """Resolves, checks and appends. Raises StaleRegistry, AlreadyDone, and every FhirError that a write may
+        meet.
+        """
         if registries.version(tx) != self.registry.version:
             raise StaleRegistry
         if ledger_key is not None and tx.get_meta(ledger_key) is not None:
@@ -349,7 +360,9 @@ class Plan:
         return [Target(one.id, known=one.fresh)]
 
     def _targets(self, tx: Transaction) -> list[list[Target]]:
-        """Targets of all writes of a transaction, deletes first; nothing may be addressed twice. R4 http.html#trules."""
+        """Targets of all writes of a transaction, deletes first; nothing may be addressed twice. R4
+        http.html#trules.
+        """
         targets: list[list[Target]] = [[] for _ in self.writes]
         taken: set[str] = set()
         deleted: frozenset[str] | None = None
@@ -379,7 +392,9 @@ class Plan:
         return targets
 
     def _among_created(self, index: int, target: Target, creating: dict[str, int], tx: Transaction) -> Target:
-        """The same conditional create twice in one transaction creates once; two different ones cannot be told apart."""
+        """The same conditional create twice in one transaction creates once; two different ones cannot be told
+        apart.
+        """
         write = self.writes[index]
         assert write.criteria is not None
         for other_index, other in enumerate(self.prepared):
@@ -496,14 +511,13 @@ class Plan:
             write = self.writes[index]
             try:
                 if write.action == "delete":
-                    result = self._delete(tx, index, targets[index], current, now, versions, removed)
+                    results[index] = self._delete(tx, index, targets[index], current, now, versions, removed)
                 else:
-                    result = self._write(
+                    results[index] = self._write(
                         tx, index, targets[index][0], current, now, versions, mapping, conditional, texts
                     )
             except FhirError as error:
                 raise relabel(error, write.label) from None
-            results[index] = result
         for index, own in enumerate(targets):
             if own and own[0].alias is not None:
                 original = results[own[0].alias]
@@ -628,7 +642,9 @@ class Plan:
         mapping: Mapping[str, str],
         conditional: Mapping[str, str],
     ) -> Prepared:
-        """The current resource with the patch applied, validated like an update with that content. R4 http.html#patch."""
+        """The current resource with the patch applied, validated like an update with that content. R4
+        http.html#patch.
+        """
         write = one.write
         if stored is None:
             raise NotFound(f"There is no {write.type} with this id.")
@@ -672,7 +688,9 @@ class Plan:
         removed: list[str],
         versions: list[Version],
     ) -> None:
-        """HESTIA_INTEGRITY: literal references lead somewhere (422), and nothing that is referred to disappears (409)."""
+        """HESTIA_INTEGRITY: literal references lead somewhere (422), and nothing that is referred to disappears
+        (409).
+        """
         alive = {version.address for version in versions if version.body is not None}
         gone = set(removed)
         wanted: dict[str, list[tuple[Write, str]]] = {}

@@ -1,8 +1,8 @@
 """batch and transaction. R4 http.html#transaction, #trules, bundle.html.
 
-The entries of a transaction become Writes, which are committed at once, in the order DELETE, POST, PUT and PATCH whatever theirs
-is; GET entries then run inside the same transaction and see them (history and vread, which look at what is committed, right
-after it). The entries of a batch are requests of their own.
+The entries of a transaction become Writes, which are committed at once, in the order DELETE, POST, PUT and PATCH
+whatever theirs is; GET entries then run inside the same transaction and see them (history and vread, which look at
+what is committed, right after it). The entries of a batch are requests of their own.
 """
 
 from __future__ import annotations
@@ -68,8 +68,9 @@ def execute_bundle(
 ) -> bytes | None:
     """Executes a transaction or batch, and returns the response Bundle as JSON.
 
-    `ledger_key`: a record committed with the transaction, or with each entry of a batch (key, slash, entry number). What the
-    ledger has already is not done again: a transaction returns None, an entry of a batch answers 200 without content.
+    `ledger_key`: a record committed with the transaction, or with each entry of a batch (key, slash, entry number).
+    What the ledger has already is not done again: a transaction returns None, an entry of a batch answers 200
+    without content.
 
     Raises: every FhirError of a transaction; of a batch only those of the Bundle itself.
     """
@@ -108,15 +109,17 @@ def _faults(resource: dict[str, Any]) -> dict[int | None, list[Issue]]:
                 entry = {name: value for name, value in entry.items() if name != "resource"}
                 if "request" not in entry:
                     # bdl-3 would be said of the whole Bundle; in a batch it concerns this entry alone.
-                    found[index] = [Issue("error", "required", "The entry has no request.", (f"Bundle.entry[{index}]",))]
+                    found[index] = [
+                        Issue("error", "required", "The entry has no request.", (f"Bundle.entry[{index}]",))
+                    ]
                     entry["request"] = _SOME_REQUEST
             stripped.append(entry)
     for issue in validate.validate(shell).errors:
-        index: int | None = None
+        at: int | None = None
         for path in issue.expression:
             if path.startswith("Bundle.entry["):
-                index = int(path[len("Bundle.entry[") : path.index("]")])
-        found.setdefault(index, []).append(issue)
+                at = int(path[len("Bundle.entry[") : path.index("]")])
+        found.setdefault(at, []).append(issue)
     return found
 
 

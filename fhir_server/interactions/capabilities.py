@@ -1,4 +1,6 @@
-"""The CapabilityStatement, generated from the tables that route requests and resolve searches. R4 http.html#capabilities."""
+"""The CapabilityStatement, generated from the tables that route requests and resolve searches. R4
+http.html#capabilities.
+"""
 
 from __future__ import annotations
 
@@ -52,7 +54,7 @@ def capabilities(repository: Repository, request: FhirRequest) -> FhirResponse:
 
 
 def _software(server: Server) -> dict[str, Any]:
-    return {"name": "Hestia", "version": server.settings.software_version, "releaseDate": RELEASED}
+    return {"name": "Hestia", "version": server.settings.software_version}
 
 
 def statement(server: Server, mode: str = "full") -> dict[str, Any]:
@@ -114,7 +116,7 @@ def statement(server: Server, mode: str = "full") -> dict[str, Any]:
         "publisher": "Hestia",
         "description": "Every interaction and search parameter of FHIR R4, on MongoDB or an embedded store.",
         "kind": "instance",
-        "software": _software(server),
+        "software": {**_software(server), "releaseDate": RELEASED},
         "implementation": {"description": "Hestia", "url": server.settings.base_url},
         "fhirVersion": "4.0.1",
         "format": ["json", "xml", "application/fhir+json", "application/fhir+xml"],
@@ -133,7 +135,7 @@ def terminology_capabilities(server: Server) -> dict[str, Any]:
         "name": "HestiaTerminology",
         "status": "active",
         "date": instant(server.started),
-        "description": "Codes are used in searches (:in, :not-in, :below, :above) and required bindings; $expand and its kin come later.",
+        "description": "Codes serve searches (:in, :not-in, :below, :above) and bindings; $expand comes later.",
         "kind": "instance",
         "software": _software(server),
         "implementation": {"description": "Hestia", "url": server.settings.base_url},

@@ -1,8 +1,9 @@
-"""The table of interactions: routes, Bundle entries, the CapabilityStatement and tests all read it. R4 http.html#summary.
+"""The table of interactions: routes, Bundle entries, the CapabilityStatement and tests all read it. R4
+http.html#summary.
 
-`locate` says what a path names, `choose` which interaction a method means there. An interaction that writes is split in `plan` (what
-is to be written; depends on nothing stored) and `answer` (what the committed version looks like), so that a transaction can
-collect plans and commit them at once; `run` is both for a single request.
+`locate` says what a path names, `choose` which interaction a method means there. An interaction that writes is split
+in `plan` (what is to be written; depends on nothing stored) and `answer` (what the committed version looks like), so
+that a transaction can collect plans and commit them at once; `run` is both for a single request.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ Level = Literal["system", "type", "instance", "version"]
 class Interaction:
     """One interaction. `code` is that of restful-interaction where it has one.
 
-    `body` says what the request carries: a "resource", a "form", an "optional" resource, something of its own ("raw") or "none".
+    `body` says what the request carries: a "resource", a "form", an "optional" resource, something of its own
+    ("raw") or "none".
     """
 
     code: str

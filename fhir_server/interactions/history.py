@@ -54,7 +54,7 @@ def _history(repository: Repository, request: FhirRequest) -> FhirResponse:
         since=_since(repository, parameters.get("_since")),
         at=_at(repository, parameters.get("_at")),
         count=max(count, 1),
-        before=tuple(position["b"]) if position else None,  # type: ignore[arg-type]
+        before=tuple(position["b"]) if position else None,
         until=position.get("u"),
         total=not position,
     )

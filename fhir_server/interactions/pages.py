@@ -1,4 +1,6 @@
-"""Links of paged Bundles: what is opaque in them, and how it is sealed. R4 http.html#paging, search.html#conformance."""
+"""Links of paged Bundles: what is opaque in them, and how it is sealed. R4 http.html#paging,
+search.html#conformance.
+"""
 
 from __future__ import annotations
 
@@ -31,4 +33,4 @@ def _plain(value: Any) -> Any:
 
 def open_position(server: Server, where: str, token: str) -> dict[str, Any]:
     """What a token holds. Raises BadRequest for what is none, Gone for one that expired or belongs to another path."""
-    return cursor.open(server.cursor_key, token, cursor.digest(where))  # type: ignore[no-any-return]
+    return cursor.open(server.cursor_key, token, cursor.digest(where))

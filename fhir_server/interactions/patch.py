@@ -1,4 +1,5 @@
-"""patch: JSON Patch, FHIRPath Patch and XML Patch, and their conditional forms. R4 http.html#patch; fhirpatch.html; RFC 6902, RFC 5261.
+"""patch: JSON Patch, FHIRPath Patch and XML Patch, and their conditional forms. R4 http.html#patch; fhirpatch.html;
+RFC 6902, RFC 5261.
 
 In a Bundle the patch is a Binary with its media type (R5's form of it), or Parameters for FHIRPath Patch.
 """

@@ -1,6 +1,7 @@
 """SearchPage -> searchset Bundle, joined from stored bytes. R4 bundle.html#searchset (bdl-1, bdl-2, bdl-7, bdl-8).
 
-The bodies are inflated and never parsed, unless `_summary`, `_elements` or `_contained` ask for something else than what is stored.
+The bodies are inflated and never parsed, unless `_summary`, `_elements` or `_contained` ask for something else than
+what is stored.
 """
 
 from __future__ import annotations
@@ -76,7 +77,9 @@ def searchset(
 
 
 def _contained(stored: Stored, local: str, prefix: bytes, cut: Cut) -> bytes:
-    """A match of a search with `_contained`: the contained resource, at the address of its container. search.html#contained"""
+    """A match of a search with `_contained`: the contained resource, at the address of its container.
+    search.html#contained
+    """
     address = stored.address.encode()
     if not local:
         return b'%s%s","resource":%s%s' % (prefix, address, cut(stored), _MATCH)

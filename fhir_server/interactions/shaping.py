@@ -1,4 +1,6 @@
-"""`_summary` and `_elements`: a resource cut down to what was asked for, and marked SUBSETTED. R4 search.html#summary, #elements."""
+"""`_summary` and `_elements`: a resource cut down to what was asked for, and marked SUBSETTED. R4
+search.html#summary, #elements.
+"""
 
 from __future__ import annotations
 
@@ -79,7 +81,7 @@ def _mark(resource: dict[str, Any]) -> dict[str, Any]:
         meta["tag"] = [*(meta.get("tag") or ()), SUBSETTED]
     if "meta" in resource:
         return {**resource, "meta": meta}
-    head = {key: resource[key] for key in ("resourceType", "id") if key in resource}
+    head: dict[str, Any] = {key: resource[key] for key in ("resourceType", "id") if key in resource}
     return {**head, "meta": meta, **{key: value for key, value in resource.items() if key not in head}}
 
 

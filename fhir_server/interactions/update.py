@@ -36,7 +36,9 @@ def plan(repository: Repository, request: FhirRequest) -> Write:
 
 
 def plan_conditional(repository: Repository, request: FhirRequest) -> Write:
-    """An update of the one resource that the criteria match, or a create; an id in the body has to be that resource's."""
+    """An update of the one resource that the criteria match, or a create; an id in the body has to be that
+    resource's.
+    """
     assert request.type is not None
     resource = request.resource
     if resource is None and request.type == "Binary":

@@ -1,4 +1,5 @@
-"""The resource types that have endpoints, and what can be done with them: one table for routes, CapabilityStatement and tests.
+"""The resource types that have endpoints, and what can be done with them: one table for routes, CapabilityStatement
+and tests.
 
 R4 http.html; resourcelist.html.
 """

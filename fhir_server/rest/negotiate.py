@@ -1,4 +1,6 @@
-"""Accept, _format and Prefer to what the interactions and the renderer understand. R4 http.html#mime-type, #return, #general."""
+"""Accept, _format and Prefer to what the interactions and the renderer understand. R4 http.html#mime-type, #return,
+#general.
+"""
 
 from __future__ import annotations
 
@@ -110,7 +112,9 @@ def body_format(content_type: str) -> str:
 
 @lru_cache(maxsize=256)
 def prefer(text: str) -> tuple[str | None, str]:
-    """(return preference or None, handling) of a Prefer header. RFC 7240; unknown preferences are ignored, as it says."""
+    """(return preference or None, handling) of a Prefer header. RFC 7240; unknown preferences are ignored, as it
+    says.
+    """
     wanted: str | None = None
     handling = "lenient"
     for part in re.split("[,;]", text):

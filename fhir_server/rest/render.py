@@ -77,4 +77,3 @@ def render(response: FhirResponse, *, form: str, pretty: bool = False, gzip: boo
     headers.append(("Vary", "Accept, Accept-Encoding, Prefer"))
     headers.append(("Content-Length", str(len(body))))
     return status, headers, body
-

@@ -1,7 +1,7 @@
 """The WSGI adapter: FHIR requests go straight to the core, everything else to the application behind it (Flask).
 
-R4 http.html. Two ways lead through: a short one for ``GET /fhir/Type/id`` without conditions, which hands the stored bytes on,
-and the general one. Both answer alike; tests/spec/ asks both.
+R4 http.html. Two ways lead through: a short one for ``GET /fhir/Type/id`` without conditions, which hands the stored
+bytes on, and the general one. Both answer alike; tests/spec/ asks both.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ _JSON_ACCEPTS: Final = {
 }
 _CHUNK: Final = 1 << 16
 _TARGET: Final = "hestia.target"
+_INFLATE_ERRORS: Final[tuple[type[Exception], ...]] = (isal_zlib.error, zlib.error)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 EXPOSED_HEADERS: Final = "ETag, Location, Content-Location, Last-Modified, X-Request-Id"
@@ -166,9 +167,7 @@ class FhirApplication:
 
     # --- the general way ----------------------------------------------------------------------------------------------
 
-    def _general(
-        self, server: Server, path: str, environ: dict[str, Any], request_id: str
-    ) -> render.Rendered:
+    def _general(self, server: Server, path: str, environ: dict[str, Any], request_id: str) -> render.Rendered:
         server.refresh()
         if not path.isascii():
             # WSGI hands the bytes of the path on as latin-1; nothing in a FHIR path is beyond ASCII.
@@ -271,7 +270,11 @@ class FhirApplication:
         if not body and interaction.body == "optional":
             return
         form = negotiate.body_format(content_type)
-        if request.type == "Binary" and interaction.code in ("create", "update") and not _is_resource(content_type, form, body):
+        if (
+            request.type == "Binary"
+            and interaction.code in ("create", "update")
+            and not _is_resource(content_type, form, body)
+        ):
             if not content_type:
                 raise UnsupportedMediaType("A Content-Type is needed.")
             return
@@ -320,9 +323,7 @@ class FhirApplication:
 
     # --- what every answer has ----------------------------------------------------------------------------------------
 
-    def _failure(
-        self, error: Exception, environ: dict[str, Any], request_id: str
-    ) -> render.Rendered:
+    def _failure(self, error: Exception, environ: dict[str, Any], request_id: str) -> render.Rendered:
         """The OperationOutcome of an error, in the format asked for where one can be made out."""
         found = outcome(error)
         if not isinstance(error, FhirError):
@@ -381,7 +382,9 @@ class _Headers(Mapping[str, str]):
 
 
 def _is_resource(content_type: str, form: str, body: bytes) -> bool:
-    """Whether a body sent to Binary is a Binary resource rather than content. Plain JSON may be either (binary.html#rest)."""
+    """Whether a body sent to Binary is a Binary resource rather than content. Plain JSON may be either
+    (binary.html#rest).
+    """
     if form != "json" or negotiate.media_type(content_type)[0] == "application/fhir+json":
         return bool(form)
     try:
@@ -396,7 +399,7 @@ def _inflate(body: bytes, limit: int) -> bytes:
     inflater = isal_zlib.decompressobj(31)
     try:
         plain = inflater.decompress(body, limit + 1)
-    except (isal_zlib.error, zlib.error):
+    except _INFLATE_ERRORS:
         raise BadRequest("The body is not valid gzip.", code="structure") from None
     if len(plain) > limit:
         raise TooLarge(f"A body may have at most {limit:,} bytes.")
@@ -431,4 +434,3 @@ def _parameter_names(query: str) -> str:
         return ""
     names = (unquote_plus(pair.partition("=")[0]) for pair in query.split("&") if pair)
     return "&".join(name if _PARAMETER_NAME.match(name) else "?" for name in names)
-

@@ -1,6 +1,8 @@
-"""The server as clients see it: the WSGI application in process, over a store of the test's own, with fixed clock and ids.
+"""The server as clients see it: the WSGI application in process, over a store of the test's own, with fixed clock
+and ids.
 
-Every test runs on the embedded store; those marked `both_stores` on MongoDB too. Each answer is checked for what all answers must be.
+Every test runs on the embedded store; those marked `both_stores` on MongoDB too. Each answer is checked for what all
+answers must be.
 """
 
 from __future__ import annotations
@@ -39,7 +41,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def open_store_again(store_name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
+def open_store_again(
+    store_name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Opener]:
     """Opens one more Store on the test's database, as another worker would."""
     opened: list[Store] = []
     database = ""

@@ -18,7 +18,9 @@ def test_the_statement_lists_every_type_with_every_interaction(client: Client) -
     assert [one["type"] for one in rest["resource"]] == list(TYPES)
     assert len(TYPES) == 145
     codes = {interaction.code for methods in ROUTES.values() for interaction in methods.values()}
-    declared = {one["code"] for one in rest["interaction"]} | {one["code"] for one in rest["resource"][0]["interaction"]}
+    declared = {one["code"] for one in rest["interaction"]} | {
+        one["code"] for one in rest["resource"][0]["interaction"]
+    }
     assert declared - {"batch"} == codes - {"capabilities", "search-compartment"}
     operations = {one["name"] for one in rest["operation"]} | {one["name"] for one in rest["resource"][0]["operation"]}
     assert operations == set(OPERATIONS)
@@ -31,7 +33,15 @@ def test_every_type_can_be_searched_and_has_a_history(client: Client, name: str)
     assert client.get(f"/{name}/x").status == 404
 
 
-@pytest.mark.parametrize("mode, kind, status", [("full", "CapabilityStatement", 200), ("normative", "CapabilityStatement", 200), ("terminology", "TerminologyCapabilities", 200), ("nonsense", "OperationOutcome", 400)])  # fmt: skip
+@pytest.mark.parametrize(
+    "mode, kind, status",
+    [
+        ("full", "CapabilityStatement", 200),
+        ("normative", "CapabilityStatement", 200),
+        ("terminology", "TerminologyCapabilities", 200),
+        ("nonsense", "OperationOutcome", 400),
+    ],
+)
 def test_modes_of_the_statement(client: Client, mode: str, kind: str, status: int) -> None:
     answer = client.get(f"/metadata?mode={mode}")
     assert (answer.status, answer.json["resourceType"]) == (status, kind)

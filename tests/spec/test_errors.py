@@ -26,13 +26,27 @@ CASES = [
     ("POST", "/Observation", {"resourceType": "Observation", "status": SECRET, "code": {"text": SECRET}}),
     ("PUT", "/Patient/a", patient(SECRET)),
     ("POST", "", {"resourceType": "Bundle", "type": SECRET}),
-    ("POST", "", {"resourceType": "Bundle", "type": "transaction", "entry": [{"request": {"method": "GET", "url": f"Patient?birthdate={SECRET}"}}]}),  # fmt: skip
-    ("POST", "/Patient/$validate", {"resourceType": "Parameters", "parameter": [{"name": "mode", "valueCode": SECRET}]}),
+    (
+        "POST",
+        "",
+        {
+            "resourceType": "Bundle",
+            "type": "transaction",
+            "entry": [{"request": {"method": "GET", "url": f"Patient?birthdate={SECRET}"}}],
+        },
+    ),
+    (
+        "POST",
+        "/Patient/$validate",
+        {"resourceType": "Parameters", "parameter": [{"name": "mode", "valueCode": SECRET}]},
+    ),
 ]
 
 
 @pytest.mark.parametrize("method, path, body", CASES)
-def test_errors_are_outcomes_without_values_of_the_request(client: Client, method: str, path: str, body: object) -> None:
+def test_errors_are_outcomes_without_values_of_the_request(
+    client: Client, method: str, path: str, body: object
+) -> None:
     answer = client.request(method, path, body)
     assert answer.status >= 400
     assert answer.status != 500
@@ -47,7 +61,9 @@ def test_the_field_at_fault_is_named(client: Client) -> None:
     assert ["Patient.contact[0].name.family"] in [issue.get("expression") for issue in answer.json["issue"]]
 
 
-def test_an_unexpected_failure_is_500_without_its_text(client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:  # fmt: skip
+def test_an_unexpected_failure_is_500_without_its_text(
+    client: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     def fail(*_: object, **__: object) -> None:
         raise RuntimeError(SECRET)
 

@@ -14,7 +14,9 @@ MRN = "identifier=http://example.org/mrn%7C1"
 
 
 def test_create_gives_an_id_of_its_own_and_version_one(client: Client) -> None:
-    answer = client.post("/Patient", patient("x", active=True, meta={"versionId": "99", "lastUpdated": "1999-01-01T00:00:00Z"}))
+    answer = client.post(
+        "/Patient", patient("x", active=True, meta={"versionId": "99", "lastUpdated": "1999-01-01T00:00:00Z"})
+    )
     assert answer.status == 201
     assert answer.id != "x"
     assert answer.headers["location"] == f"{BASE}/Patient/{answer.id}/_history/1"
@@ -25,7 +27,16 @@ def test_create_gives_an_id_of_its_own_and_version_one(client: Client) -> None:
     assert client.get("/Patient/x").status == 404
 
 
-@pytest.mark.parametrize("prefer, kind", [("return=minimal", None), ("return=representation", "Patient"), ("return=OperationOutcome", "OperationOutcome"), ("respond-async, return=minimal", None), ("return=nonsense", "Patient")])  # fmt: skip
+@pytest.mark.parametrize(
+    "prefer, kind",
+    [
+        ("return=minimal", None),
+        ("return=representation", "Patient"),
+        ("return=OperationOutcome", "OperationOutcome"),
+        ("respond-async, return=minimal", None),
+        ("return=nonsense", "Patient"),
+    ],
+)
 def test_prefer_return(client: Client, prefer: str, kind: str | None) -> None:
     answer = client.post("/Patient", patient(active=True), prefer=prefer)
     assert answer.status == 201
@@ -34,9 +45,7 @@ def test_prefer_return(client: Client, prefer: str, kind: str | None) -> None:
 
 
 def test_return_outcome_shows_the_warnings_of_a_write(client: Client) -> None:
-    answer = client.post(
-        "/Observation", observation(subject="Practitioner/1"), prefer="return=OperationOutcome"
-    )
+    answer = client.post("/Observation", observation(subject="Practitioner/1"), prefer="return=OperationOutcome")
     assert answer.status == 201
     assert ("warning", ["Observation.subject"]) in [
         (issue["severity"], issue.get("expression")) for issue in answer.json["issue"]
@@ -112,7 +121,18 @@ def test_conditional_create_with_no_one_and_many_matches(client: Client) -> None
     assert client.post("/Patient", identified("1"), if_none_exist=MRN).status == 412
 
 
-@pytest.mark.parametrize("criteria, statuses", [("", (412,)), ("?", (412,)), ("nonsense=1", (400, 412)), ("_format=json", (412,)), ("_count=1", (412,)), ("identifier=", (412,)), ("nonsense=1&active=true", (400, 412))])  # fmt: skip
+@pytest.mark.parametrize(
+    "criteria, statuses",
+    [
+        ("", (412,)),
+        ("?", (412,)),
+        ("nonsense=1", (400, 412)),
+        ("_format=json", (412,)),
+        ("_count=1", (412,)),
+        ("identifier=", (412,)),
+        ("nonsense=1&active=true", (400, 412)),
+    ],
+)
 def test_criteria_that_restrict_nothing_never_match_everything(
     client: Client, criteria: str, statuses: tuple[int, ...]
 ) -> None:

@@ -119,7 +119,9 @@ def test_at_shows_what_was_current(client: Client, clock: Clock) -> None:
     assert sorted(versions(client, "/Patient/a/_history?_at=2026-01-01")) == [f"Patient/a@{n}" for n in (1, 2, 3)]
 
 
-@pytest.mark.parametrize("query", ["_count=-1", "_count=x", "_since=x", "_at=2020-13", "_since=2020&_at=2020", "_count=1&_count=2"])  # fmt: skip
+@pytest.mark.parametrize(
+    "query", ["_count=-1", "_count=x", "_since=x", "_at=2020-13", "_since=2020&_at=2020", "_count=1&_count=2"]
+)
 def test_bad_history_parameters_are_400(client: Client, query: str) -> None:
     client.store(patient("a", active=True))
     assert client.get(f"/Patient/a/_history?{query}").status == 400

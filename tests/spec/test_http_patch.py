@@ -54,7 +54,9 @@ def test_patches_that_are_refused_store_nothing(client: Client, patch: object, s
 
 
 def test_json_patch_leaves_decimals_elsewhere_as_they_are(client: Client) -> None:
-    body = b'{"resourceType":"Observation","id":"n","status":"final","code":{"text":"x"},"valueQuantity":{"value":1.00}}'
+    body = (
+        b'{"resourceType":"Observation","id":"n","status":"final","code":{"text":"x"},"valueQuantity":{"value":1.00}}'
+    )
     client.put("/Observation/n", body)
     client.patch("/Observation/n", [{"op": "replace", "path": "/code/text", "value": "y"}])
     assert b'{"value":1.00}' in client.get("/Observation/n").body

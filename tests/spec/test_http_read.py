@@ -45,7 +45,8 @@ def test_content_type_names_fhir_json_and_its_charset(client: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "tag, status", [('W/"1"', 304), ('"1"', 304), ('W/"9", W/"1"', 304), ("*", 304), ('W/"2"', 200), ("1", 400), ("", 400)]
+    "tag, status",
+    [('W/"1"', 304), ('"1"', 304), ('W/"9", W/"1"', 304), ("*", 304), ('W/"2"', 200), ("1", 400), ("", 400)],
 )
 def test_read_with_if_none_match(client: Client, tag: str, status: int) -> None:
     client.store(patient("a", active=True))
@@ -80,7 +81,9 @@ def test_if_none_match_wins_over_if_modified_since(client: Client) -> None:
     assert answer.status == 200
 
 
-@pytest.mark.parametrize("path", ["/Patient/a", "/Patient/a/_history/1", "/Patient?active=true", "/metadata", "/Patient/x"])
+@pytest.mark.parametrize(
+    "path", ["/Patient/a", "/Patient/a/_history/1", "/Patient?active=true", "/metadata", "/Patient/x"]
+)
 def test_head_is_get_without_a_body(client: Client, path: str) -> None:
     client.store(patient("a", active=True))
     get, head = client.get(path), client.request("HEAD", path)
@@ -160,7 +163,21 @@ def test_pretty_indents(client: Client) -> None:
     assert client.get("/Patient/a?_pretty=perhaps").status == 400
 
 
-@pytest.mark.parametrize("path", ["/Nonsense", "/Nonsense/1", "/patient/1", "/Parameters/1", "/Patient/1/Nonsense", "/$nonsense", "/Patient/$everything", "/Patient/1/$nonsense", "/nonsense/_search", "/Patient/1/_history/1/2/3"])  # fmt: skip
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/Nonsense",
+        "/Nonsense/1",
+        "/patient/1",
+        "/Parameters/1",
+        "/Patient/1/Nonsense",
+        "/$nonsense",
+        "/Patient/$everything",
+        "/Patient/1/$nonsense",
+        "/nonsense/_search",
+        "/Patient/1/_history/1/2/3",
+    ],
+)
 def test_unknown_types_operations_and_paths_are_404(client: Client, path: str) -> None:
     answer = client.get(path)
     assert answer.status == 404
@@ -194,7 +211,17 @@ def test_ids_are_case_sensitive(client: Client) -> None:
     assert client.get("/Patient/A").json["name"][0]["family"] == "Large"
 
 
-@pytest.mark.parametrize("method, path, allow", [("PUT", "", "GET, HEAD, POST, OPTIONS"), ("DELETE", "/metadata", "GET, HEAD, OPTIONS"), ("POST", "/Patient/a", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"), ("GET", "/Patient/_search", "POST, OPTIONS"), ("GET", "/$reindex", "POST, OPTIONS"), ("BREW", "/Patient", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS")])  # fmt: skip
+@pytest.mark.parametrize(
+    "method, path, allow",
+    [
+        ("PUT", "", "GET, HEAD, POST, OPTIONS"),
+        ("DELETE", "/metadata", "GET, HEAD, OPTIONS"),
+        ("POST", "/Patient/a", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"),
+        ("GET", "/Patient/_search", "POST, OPTIONS"),
+        ("GET", "/$reindex", "POST, OPTIONS"),
+        ("BREW", "/Patient", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+    ],
+)
 def test_a_method_that_the_path_does_not_know_is_405(client: Client, method: str, path: str, allow: str) -> None:
     answer = client.request(method, path)
     assert answer.status == 405
@@ -221,7 +248,9 @@ def test_both_ways_to_a_resource_answer_alike(client: Client) -> None:
         assert sorted(answer.headers) == sorted(short.headers)
 
 
-@pytest.mark.parametrize("text", ["1.00", "0.010", "1e-7", "-0", "-0.0", "123456789012345678.25", "100000000000000000.01"])
+@pytest.mark.parametrize(
+    "text", ["1.00", "0.010", "1e-7", "-0", "-0.0", "123456789012345678.25", "100000000000000000.01"]
+)
 def test_decimals_come_back_digit_for_digit(client: Client, text: str) -> None:
     body = b'{"resourceType":"Observation","id":"n","status":"final","code":{"text":"x"},"valueQuantity":{"value":%s}}'
     assert client.put("/Observation/n", body % text.encode()).status == 201

@@ -203,7 +203,12 @@ def test_update_with_a_subsetted_resource_is_refused(client: Client) -> None:
 
 
 def test_references_to_absent_resources_are_accepted_by_default(client: Client) -> None:
-    body = {"resourceType": "Observation", "status": "final", "code": {"text": "x"}, "subject": {"reference": "Patient/no"}}
+    body = {
+        "resourceType": "Observation",
+        "status": "final",
+        "code": {"text": "x"},
+        "subject": {"reference": "Patient/no"},
+    }
     assert client.post("/Observation", body).status == 201
 
 

@@ -1,4 +1,6 @@
-"""R4 resource-operation-validate.html, -meta.html, -meta-add.html, -meta-delete.html; $reindex and custom search parameters."""
+"""R4 resource-operation-validate.html, -meta.html, -meta-add.html, -meta-delete.html; $reindex and custom search
+parameters.
+"""
 
 from __future__ import annotations
 
@@ -76,7 +78,9 @@ TAG = {"system": "http://example.org/tags", "code": "x"}
 @pytest.mark.both_stores
 def test_meta_add_and_delete_change_labels_as_sets(client: Client) -> None:
     client.store(patient("a", active=True))
-    body = parameters({"name": "meta", "valueMeta": {"tag": [TAG, {**TAG, "display": "again"}], "profile": ["http://p"]}})
+    body = parameters(
+        {"name": "meta", "valueMeta": {"tag": [TAG, {**TAG, "display": "again"}], "profile": ["http://p"]}}
+    )
     added = client.post("/Patient/a/$meta-add", body)
     assert added.json["parameter"][0]["name"] == "return"
     meta = added.json["parameter"][0]["valueMeta"]
@@ -103,7 +107,10 @@ def test_meta_of_instance_version_type_and_system(client: Client) -> None:
     assert meta("/Observation/$meta") == {"profile": ["http://p"]}
     assert meta("/$meta") == {"profile": ["http://p"]}
     assert client.post("/Patient/a/$meta-add", patient()).status == 400
-    assert client.post("/Patient/nobody/$meta-add", parameters({"name": "meta", "valueMeta": {"tag": [TAG]}})).status == 404
+    assert (
+        client.post("/Patient/nobody/$meta-add", parameters({"name": "meta", "valueMeta": {"tag": [TAG]}})).status
+        == 404
+    )
 
 
 # --- custom search parameters and $reindex ----------------------------------------------------------------------------
@@ -133,9 +140,7 @@ def shod(id: str, code: str) -> dict[str, Any]:
 def reindex(client: Client) -> dict[str, Any]:
     answer = client.post("/$reindex")
     assert answer.status == 200, answer.body
-    return {
-        one["name"]: one.get("valueInteger", one.get("valueBoolean")) for one in answer.json["parameter"]
-    }
+    return {one["name"]: one.get("valueInteger", one.get("valueBoolean")) for one in answer.json["parameter"]}
 
 
 @pytest.mark.both_stores
@@ -192,7 +197,16 @@ def test_a_parameter_that_changes_is_indexed_anew(client: Client) -> None:
     assert client.get("/Patient?shoe=42").matches == ["a"]
 
 
-@pytest.mark.parametrize("changes, status", [({"code": "family"}, 422), ({"code": "_tag"}, 422), ({"expression": "Patient.("}, 422), ({"code": "family", "status": "draft"}, 201), ({"status": "retired"}, 201)])  # fmt: skip
+@pytest.mark.parametrize(
+    "changes, status",
+    [
+        ({"code": "family"}, 422),
+        ({"code": "_tag"}, 422),
+        ({"expression": "Patient.("}, 422),
+        ({"code": "family", "status": "draft"}, 201),
+        ({"status": "retired"}, 201),
+    ],
+)
 def test_conflicting_active_parameters_are_422(client: Client, changes: dict[str, Any], status: int) -> None:
     assert client.put("/SearchParameter/shoe", shoe_size(**changes)).status == status
     client.store(shod("a", "42"))

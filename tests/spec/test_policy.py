@@ -1,7 +1,7 @@
 """The gate: whatever way in, a caller whose policy is "only resources tagged X" sees, and touches, nothing else.
 
-The security property of every test here: a narrowed answer over everything equals a plain answer over a store that holds
-only what the caller may see.
+The security property of every test here: a narrowed answer over everything equals a plain answer over a store that
+holds only what the caller may see.
 """
 
 from __future__ import annotations
@@ -194,9 +194,7 @@ def test_contained_searches_are_refused_to_the_narrowed(narrowed: Client) -> Non
 
 def test_chains_into_contained_resources_follow_their_containers(narrowed: Client, all_seeing: Client) -> None:
     inner = [{"resourceType": "Patient", "id": "p", "name": [{"family": "Inner"}]}]
-    all_seeing.store(
-        observation("with", "#p", contained=inner, **X), observation("without", "#p", contained=inner)
-    )
+    all_seeing.store(observation("with", "#p", contained=inner, **X), observation("without", "#p", contained=inner))
     assert narrowed.get("/Observation?subject:Patient.family=inner").matches == ["with"]
 
 

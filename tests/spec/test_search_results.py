@@ -60,7 +60,11 @@ def test_what_matches_and_is_included_appears_once_as_match(client: Client) -> N
 @pytest.mark.both_stores
 def test_includes_belong_to_the_matches_of_their_page(client: Client) -> None:
     client.store(
-        named("A", "a"), named("B", "b"), observation("o1", "Patient/a"), observation("o2", "Patient/b"), observation("o3", "Patient/no")
+        named("A", "a"),
+        named("B", "b"),
+        observation("o1", "Patient/a"),
+        observation("o2", "Patient/b"),
+        observation("o3", "Patient/no"),
     )
     pages = []
     path: str | None = "/Observation?_count=1&_include=Observation:subject&_total=accurate"
@@ -228,7 +232,9 @@ def test_search_by_post_combines_form_and_query(client: Client) -> None:
     assert answer.matches == client.get("/Patient?family=smith&active=true").matches
     assert (answer.link("self") or "").startswith("/Patient?")
     assert client.request("POST", "/Patient/_search", b"{}", type="application/json").status == 415
-    assert client.request("POST", "/_search", b"_type=Patient&_id=b", type="application/x-www-form-urlencoded").matches == ["b"]
+    assert client.request(
+        "POST", "/_search", b"_type=Patient&_id=b", type="application/x-www-form-urlencoded"
+    ).matches == ["b"]
 
 
 def test_search_of_the_system(client: Client) -> None:
@@ -250,7 +256,9 @@ def test_search_of_compartments(client: Client) -> None:
     assert "Patient" in answer.json["issue"][0]["diagnostics"]
     assert client.get("/Organization/a/Observation").status == 404
     form = b"status=final"
-    assert client.request("POST", "/Patient/a/Observation/_search", form, type="application/x-www-form-urlencoded").matches == ["mine"]  # fmt: skip
+    assert client.request(
+        "POST", "/Patient/a/Observation/_search", form, type="application/x-www-form-urlencoded"
+    ).matches == ["mine"]
 
 
 def test_unknown_parameters_warn_or_fail_as_handling_says(client: Client) -> None:

@@ -71,7 +71,10 @@ def test_response_entries_correspond_to_the_request_entries(client: Client) -> N
     assert "resource" not in answer.entries[1]
 
 
-@pytest.mark.parametrize("prefer, expected", [("return=minimal", None), ("return=representation", "resource"), ("return=OperationOutcome", "outcome")])  # fmt: skip
+@pytest.mark.parametrize(
+    "prefer, expected",
+    [("return=minimal", None), ("return=representation", "resource"), ("return=OperationOutcome", "outcome")],
+)
 def test_prefer_return_in_a_transaction(client: Client, prefer: str, expected: str | None) -> None:
     found = transact(client, entry("POST", "Patient", patient(active=True)), prefer=prefer).entries[0]
     assert ("resource" in found) == (expected == "resource")
@@ -168,7 +171,9 @@ def test_conflicting_transactions_in_parallel_are_never_half_applied(build: Buil
 
     def run(number: int) -> None:
         for turn in range(3):
-            pair = [entry("PUT", f"Patient/{id}", named(f"N{number}-{turn}", id)) for id in ("ab" if number % 2 else "ba")]
+            pair = [
+                entry("PUT", f"Patient/{id}", named(f"N{number}-{turn}", id)) for id in ("ab" if number % 2 else "ba")
+            ]
             found.append(transact(clients[number], *pair).status)
 
     threads = [threading.Thread(target=run, args=(number,)) for number in range(3)]
@@ -196,13 +201,19 @@ def test_urns_are_rewritten_everywhere(client: Client) -> None:
             {"url": "http://example.org/ref", "valueReference": {"reference": A}},
             {"url": "http://example.org/string", "valueString": A},
         ],
-        contained=[{"resourceType": "Provenance", "id": "p", "target": [{"reference": "#"}], "recorded": "2020-01-01T00:00:00Z", "agent": [{"who": {"reference": A}}]}],  # fmt: skip
+        contained=[
+            {
+                "resourceType": "Provenance",
+                "id": "p",
+                "target": [{"reference": "#"}],
+                "recorded": "2020-01-01T00:00:00Z",
+                "agent": [{"who": {"reference": A}}],
+            }
+        ],
         identifier=[{"system": "urn:ietf:rfc:3986", "value": A}],
         focus=[{"reference": "#p"}],
     )
-    answer = transact(
-        client, entry("POST", "Observation", body, B), entry("POST", "Patient", patient(active=True), A)
-    )
+    answer = transact(client, entry("POST", "Observation", body, B), entry("POST", "Patient", patient(active=True), A))
     assert answer.status == 200, answer.body
     stored = client.get(f"/Observation/{id_of(answer, 0)}").json
     address = f"Patient/{id_of(answer, 1)}"
@@ -222,7 +233,16 @@ def test_urns_are_rewritten_everywhere(client: Client) -> None:
     )
 
 
-@pytest.mark.parametrize("full_url, reference", [(A, A.upper().replace("URN:UUID", "urn:uuid")), (A.upper(), A), ("urn:oid:1.2.3.4", "urn:oid:1.2.3.4"), ("http://other.example/fhir/Patient/7", "http://other.example/fhir/Patient/7"), ("http://other.example/fhir/Patient/7", "Patient/7")])  # fmt: skip
+@pytest.mark.parametrize(
+    "full_url, reference",
+    [
+        (A, A.upper().replace("URN:UUID", "urn:uuid")),
+        (A.upper(), A),
+        ("urn:oid:1.2.3.4", "urn:oid:1.2.3.4"),
+        ("http://other.example/fhir/Patient/7", "http://other.example/fhir/Patient/7"),
+        ("http://other.example/fhir/Patient/7", "Patient/7"),
+    ],
+)
 def test_full_urls_of_all_kinds_are_rewritten(client: Client, full_url: str, reference: str) -> None:
     own = "http://other.example/fhir/Observation/1"
     answer = transact(
@@ -265,7 +285,9 @@ def test_references_to_what_a_condition_found_lead_there(client: Client) -> None
     found = client.get("/Observation?subject=Patient/mine")
     assert found.matches == [id_of(answer, 0)]
     again = transact(
-        client, entry("POST", "Observation", observation(subject=B)), entry("PUT", "Patient?identifier=2", identified("2"), B)
+        client,
+        entry("POST", "Observation", observation(subject=B)),
+        entry("PUT", "Patient?identifier=2", identified("2"), B),
     )
     assert statuses(again) == ["201", "200"]
     assert client.get(f"/Observation/{id_of(again, 0)}").json["subject"]["reference"] == f"Patient/{id_of(answer, 3)}"
@@ -294,11 +316,14 @@ def test_conditional_references_see_what_the_transaction_writes(client: Client) 
     assert answer.status == 200, answer.body
     stored = client.get(f"/Observation/{id_of(answer, 0)}").json
     assert stored["subject"]["reference"] == f"Patient/{id_of(answer, 2)}"
-    assert transact(
-        client,
-        entry("POST", "Observation", observation(subject=f"Patient?{MRN}")),
-        entry("DELETE", f"Patient/{id_of(answer, 2)}"),
-    ).status == 412
+    assert (
+        transact(
+            client,
+            entry("POST", "Observation", observation(subject=f"Patient?{MRN}")),
+            entry("DELETE", f"Patient/{id_of(answer, 2)}"),
+        ).status
+        == 412
+    )
 
 
 # --- conditions per entry ---------------------------------------------------------------------------------------------
@@ -437,7 +462,18 @@ def test_an_empty_bundle_answers_an_empty_bundle(client: Client, kind: str) -> N
     assert "entry" not in answer.json
 
 
-@pytest.mark.parametrize("body", [bundle(type="collection"), bundle(type="searchset"), patient(active=True), {"resourceType": "Bundle"}, bundle(entry("FETCH", "Patient")), bundle({"resource": patient()}), bundle(entry("GET", "http://elsewhere.example/fhir/Patient"))])  # fmt: skip
+@pytest.mark.parametrize(
+    "body",
+    [
+        bundle(type="collection"),
+        bundle(type="searchset"),
+        patient(active=True),
+        {"resourceType": "Bundle"},
+        bundle(entry("FETCH", "Patient")),
+        bundle({"resource": patient()}),
+        bundle(entry("GET", "http://elsewhere.example/fhir/Patient")),
+    ],
+)
 def test_what_cannot_be_executed_is_400(client: Client, body: dict[str, Any]) -> None:
     assert client.post("", body).status == 400
 
@@ -484,7 +520,9 @@ def test_references_between_batch_entries_are_not_resolved(client: Client) -> No
     answer = client.post(
         "",
         bundle(
-            entry("POST", "Patient", patient(active=True), A), entry("POST", "Observation", observation(subject=A)), type="batch"
+            entry("POST", "Patient", patient(active=True), A),
+            entry("POST", "Observation", observation(subject=A)),
+            type="batch",
         ),
     )
     assert statuses(answer) == ["201", "422"]

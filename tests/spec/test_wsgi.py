@@ -34,9 +34,9 @@ def test_a_chunked_body_over_the_limit_is_413(build: Build) -> None:
             "wsgi.input": data,
             "CONTENT_TYPE": "application/fhir+json",
         }
-        started: list[Any] = []
-        list(client.application(environ, lambda *given: started.extend(given)))
-        assert int(started[0][:3]) == status
+        given: list[str] = []
+        list(client.application(environ, lambda status, headers, given=given: given.append(status)))
+        assert int(given[0][:3]) == status
 
 
 def test_gzip_bodies_are_read_and_their_inflation_is_bounded(build: Build) -> None:
@@ -84,7 +84,10 @@ def test_cross_origin_requests(build: Build) -> None:
     assert "PUT" in preflight.headers["access-control-allow-methods"]
     assert "If-Match" in preflight.headers["access-control-allow-headers"]
     some = build(cors_origins=("https://good.example",))
-    assert some.get("/Patient/a", origin="https://good.example").headers["access-control-allow-origin"] == "https://good.example"
+    assert (
+        some.get("/Patient/a", origin="https://good.example").headers["access-control-allow-origin"]
+        == "https://good.example"
+    )
     assert "access-control-allow-origin" not in some.get("/Patient/a", origin="https://bad.example").headers
 
 

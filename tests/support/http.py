@@ -90,9 +90,7 @@ class Client:
             environ["HTTP_" + name.upper()] = value
         started: list[Any] = []
         chunks = self.application(environ, lambda status, headers: started.extend((status, headers)))
-        answer = Answer(
-            int(started[0][:3]), {name.lower(): value for name, value in started[1]}, b"".join(chunks)
-        )
+        answer = Answer(int(started[0][:3]), {name.lower(): value for name, value in started[1]}, b"".join(chunks))
         _check(method, answer)
         return answer
 

@@ -1,7 +1,7 @@
 """$meta, $meta-add and $meta-delete. R4 resource-operation-meta.html, -meta-add.html, -meta-delete.html.
 
-Tags and security labels are the same when system and code are; profiles when their URLs are. An addition or deletion that changes
-nothing makes no version of its own (these operations are not updates: R4 leaves it to the server).
+Tags and security labels are the same when system and code are; profiles when their URLs are. An addition or deletion
+that changes nothing makes no version of its own (these operations are not updates: R4 leaves it to the server).
 """
 
 from __future__ import annotations
@@ -157,4 +157,6 @@ def _answered(value: dict[str, Any]) -> FhirResponse:
     # An object must not be empty in JSON, nor a parameter without a value: a Meta without anything is left out.
     if not value:
         return FhirResponse(200, resource={"resourceType": "Parameters"})
-    return FhirResponse(200, resource={"resourceType": "Parameters", "parameter": [{"name": "return", "valueMeta": value}]})
+    return FhirResponse(
+        200, resource={"resourceType": "Parameters", "parameter": [{"name": "return", "valueMeta": value}]}
+    )

@@ -1,8 +1,8 @@
 """$reindex: extracts the index entries of stored resources again, online. An operation of this server's own.
 
-Without a type: everything that was extracted with an older registry, in rounds of a few seconds; `complete` says whether there is
-more to do, and the call is repeated until there is not. Then the custom search parameters that were waiting become ready. For a
-type or an instance: those resources, whatever they were extracted with.
+Without a type: everything that was extracted with an older registry, in rounds of a few seconds; `complete` says
+whether there is more to do, and the call is repeated until there is not. Then the custom search parameters that were
+waiting become ready. For a type or an instance: those resources, whatever they were extracted with.
 """
 
 from __future__ import annotations

@@ -71,12 +71,12 @@ def _given(request: FhirRequest) -> tuple[Any, str | None, str | None]:
         for parameter in parameters if isinstance(parameters, list) else ():
             if not isinstance(parameter, dict):
                 raise BadRequest("A parameter is an object.", code="structure", expression="Parameters.parameter")
-            name = parameter.get("name")
-            if name == "resource":
+            called = parameter.get("name")
+            if called == "resource":
                 resource = parameter.get("resource")
-            elif name == "mode":
+            elif called == "mode":
                 mode = _text(parameter, "valueCode")
-            elif name == "profile":
+            elif called == "profile":
                 profile = _text(parameter, "valueUri", "valueCanonical", "valueUrl")
     return resource, mode, profile
 
