@@ -46,20 +46,32 @@ class _Urls(frozenset[str]):
         return isinstance(url, str) and super().__contains__(_normal(url))
 
 
-class _Seen(dict[str, str]):
-    """A mapping that rewrites nothing, and notes which fullUrls a resource names: text -> fullUrl, normalized."""
+class _Names(dict[str, str]):
+    """The fullUrls as `references.rewrite` looks them up, noting which of them a resource names.
 
-    __slots__ = ("base", "targets")
+    `searches`: whether anything was seen that may be a search reference.
+    """
 
-    def __init__(self, targets: Collection[str], base: str | None) -> None:
+    __slots__ = ("base", "searches", "targets", "uses")
+
+    def __init__(self, targets: Mapping[str, str], base: str | None) -> None:
         self.targets = targets
         self.base = base
+        self.uses: set[str] = set()
+        self.searches = False
 
     def get(self, text: str, default: Any = None) -> Any:
-        if text in self.targets:
-            self[text] = text
-        elif self.base is not None and _LITERAL.match(text) and self.base + text in self.targets:
-            self[text] = self.base + text
+        address = self.targets.get(text)
+        if address is not None:
+            self.uses.add(text)
+            return address
+        if "?" in text:
+            self.searches = True
+        elif self.base is not None and _LITERAL.match(text):
+            url = self.base + text
+            if url in self.targets:
+                self.uses.add(url)
+                return self.targets[url]
         return default
 
 
@@ -69,7 +81,8 @@ class Links:
     def __init__(self, repository: Repository) -> None:
         self._repository = repository
         self._targets: dict[str, str] = {}
-        self._known: dict[int, tuple[_Seen, list[str]]] = {}
+        self._uses: dict[int, set[str]] = {}
+        self._searches: dict[int, list[str]] = {}
         self.conditional: dict[str, tuple[Criteria, Write]] = {}
         """Search reference -> its criteria and the first write that has it."""
 
@@ -82,20 +95,24 @@ class Links:
         """fullUrl -> the address that its entry will have, if conditions turn out as expected."""
         self._targets = {_normal(url): address for url, address in targets.items()}
 
-    def _links(self, resource: dict[str, Any], write: Write) -> tuple[_Seen, list[str]]:
-        """The fullUrls and search references in a resource."""
-        own = resource is write.resource
-        found = self._known.get(id(write)) if own else None
-        if found is None:
-            match = _RESTFUL.match(write.full_url) if write.full_url else None
-            seen = _Seen(self._targets, match[1] if match is not None else None)
-            references.rewrite(resource, seen)
-            found = seen, self._searches(resource, write)
-            if own:
-                self._known[id(write)] = found
-        return found
+    def prepare(self, write: Write) -> bool:
+        """Rewrites the links of a write's resource, in place, to the expected addresses.
 
-    def _searches(self, resource: dict[str, Any], write: Write) -> list[str]:
+        Returns whether search references remain, which only the transaction can resolve. Done once per write, whose
+        expected address does not change.
+        """
+        searches = self._searches.get(id(write))
+        if searches is None:
+            assert write.resource is not None
+            match = _RESTFUL.match(write.full_url) if write.full_url else None
+            names = _Names(self._targets, match[1] if match is not None else None)
+            references.rewrite(write.resource, names)
+            self._uses[id(write)] = names.uses
+            searches = self._find_searches(write.resource, write) if names.searches else []
+            self._searches[id(write)] = searches
+        return bool(searches)
+
+    def _find_searches(self, resource: dict[str, Any], write: Write) -> list[str]:
         found = []
         for text in references.conditional_references(resource):
             resource_type, query = references.split_conditional(text)
@@ -109,34 +126,29 @@ class Links:
             found.append(text)
         return found
 
-    def rewrite(
-        self,
-        resource: dict[str, Any],
-        write: Write,
-        changed: Mapping[str, str] | None = None,
-        conditional: Mapping[str, str] | None = None,
-    ) -> tuple[dict[str, Any], bool]:
-        """A copy with its links resolved (the resource itself if there are none), and whether search references remain.
+    def changed(self, addresses: Mapping[str, str]) -> dict[str, str]:
+        """Expected address -> address, of the fullUrls (as they were written) that turned out differently."""
+        return {self._targets[_normal(url)]: address for url, address in addresses.items()}
 
-        `changed`: addresses by fullUrl that are not what was expected. `conditional`: addresses by search reference.
-        """
-        seen, searches = self._links(resource, write)
-        mapping: dict[str, str] = {}
-        if seen:
-            other = {_normal(url): address for url, address in (changed or {}).items()}
-            mapping = {text: other.get(url) or self._targets[url] for text, url in seen.items()}
-        if searches and conditional is not None:
-            mapping.update((text, conditional[text]) for text in searches if text in conditional)
-        if not mapping:
-            return resource, bool(searches)
-        copied: dict[str, Any] = _copy(resource)
-        references.rewrite(copied, mapping)
-        return copied, bool(searches) and conditional is None
-
-    def depends(self, write: Write, changed: Mapping[str, str]) -> bool:
+    def depends(self, write: Write, addresses: Mapping[str, str]) -> bool:
         """Whether the write refers to an entry whose address is not what was expected."""
-        found = self._known.get(id(write))
-        if not changed or found is None:
+        if not addresses:
             return False
-        uses = set(found[0].values())
-        return any(_normal(url) in uses for url in changed)
+        uses = self._uses.get(id(write), frozenset())
+        return any(_normal(url) in uses for url in addresses)
+
+    def resolved(self, write: Write, addresses: Mapping[str, str], conditional: Mapping[str, str]) -> dict[str, Any]:
+        """The prepared resource of a write with what only the transaction knows; a copy where that changes anything."""
+        assert write.resource is not None
+        mapping = self.changed(addresses)
+        mapping.update((text, conditional[text]) for text in self._searches.get(id(write), ()) if text in conditional)
+        if not mapping:
+            return write.resource
+        copied: dict[str, Any] = _copy(write.resource)
+        references.rewrite(copied, mapping)
+        return copied
+
+    def rewrite(self, resource: dict[str, Any], addresses: Mapping[str, str]) -> None:
+        """Rewrites, in place, the links of a resource that a patch has made."""
+        targets = {**self._targets, **{_normal(url): address for url, address in addresses.items()}}
+        references.rewrite(resource, targets)

@@ -65,6 +65,8 @@ class Write:
     `criteria`: of a conditional write; for a create those of If-None-Exist. `patch` makes the new resource of the
     current one and depends on nothing else. `many`: how many resources a conditional delete may meet. `label` is
     ``Bundle.entry[3]`` in a Bundle, else "". `full_url` is that entry's, by which other entries refer to it.
+    `resource` belongs to the Write: in a transaction its links are rewritten in place. `new_id`: the id made for it,
+    if one was.
     """
 
     action: Literal["create", "update", "patch", "delete"]
@@ -78,6 +80,7 @@ class Write:
     many: int = 1
     label: str = ""
     full_url: str = ""
+    new_id: str = ""
 
 
 @dataclass(slots=True)
@@ -259,7 +262,9 @@ class Plan:
         if write.action == "create" or (write.criteria is not None and write.action == "update"):
             if write.action == "update" and write.id is not None:
                 return Prepared(write, write.id)
-            return Prepared(write, self.server.new_id(), fresh=True)
+            if not write.new_id:
+                write.new_id = self.server.new_id()
+            return Prepared(write, write.new_id, fresh=True)
         return Prepared(write, write.id)
 
     def _prepare(self, one: Prepared) -> None:
@@ -272,7 +277,7 @@ class Plan:
         late = False
         one.issues = self.repository.validate(resource, write.type, self.links.urls if self.links else ())
         if self.links is not None:
-            resource, late = self.links.rewrite(resource, write)
+            late = self.links.prepare(write)
         if write.type == "SearchParameter":
             registries.check(resource)
         if not late:
@@ -453,9 +458,7 @@ class Plan:
             for address, one in written.items():
                 if one.write.type != criteria.type:
                     continue
-                documents = one.documents or self.server.extractor.documents(
-                    self.links.rewrite(one.write.resource or {}, one.write)[0], address
-                )
+                documents = one.documents or self.server.extractor.documents(one.write.resource or {}, address)
                 if self.repository.matches(criteria.search.select, documents, tx):
                     addresses.add(address)
             if len(addresses) != 1:
@@ -593,14 +596,14 @@ class Plan:
         check_if_none_match(write.if_none_match, stored)
         one = prepared
         if write.action == "patch":
-            one = self._patched(prepared, target, stored, mapping, conditional)
+            one = self._patched(prepared, target, stored, mapping)
         elif write.action == "update" and stored is None and not self.server.settings.update_create:
             raise MethodNotAllowed("Clients may not choose ids.", headers={"Allow": "GET, HEAD"})
         elif one.form is None or target.id != one.id or (self.links is not None and self.links.depends(write, mapping)):
             one = Prepared(write, target.id, issues=prepared.issues)
             resource = write.resource or {}
             if self.links is not None:
-                resource = self.links.rewrite(resource, write, mapping, conditional)[0]
+                resource = self.links.resolved(write, mapping, conditional)
             self._derive(one, resource)
         if self.server.interceptors.before_commit:
             changed = self._intercept(tx, address, one.resource, stored)
@@ -634,14 +637,7 @@ class Plan:
         created = stored is None or stored.body is None
         return Result("created" if created else "updated", version, data, one.issues)
 
-    def _patched(
-        self,
-        one: Prepared,
-        target: Target,
-        stored: Stored | None,
-        mapping: Mapping[str, str],
-        conditional: Mapping[str, str],
-    ) -> Prepared:
+    def _patched(self, one: Prepared, target: Target, stored: Stored | None, mapping: Mapping[str, str]) -> Prepared:
         """The current resource with the patch applied, validated like an update with that content. R4
         http.html#patch.
         """
@@ -661,7 +657,7 @@ class Plan:
         patched = Prepared(write, target.id)
         patched.issues = self.repository.validate(resource, write.type, self.links.urls if self.links else ())
         if self.links is not None:
-            resource = self.links.rewrite(resource, write, mapping, conditional)[0]
+            self.links.rewrite(resource, mapping)
         if write.type == "SearchParameter":
             registries.check(resource)
         self._derive(patched, resource)

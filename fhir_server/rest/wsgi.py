@@ -54,7 +54,7 @@ _JSON_ACCEPTS: Final = {
 }
 _CHUNK: Final = 1 << 16
 _TARGET: Final = "hestia.target"
-_INFLATE_ERRORS: Final[tuple[type[Exception], ...]] = (isal_zlib.error, zlib.error)
+_INFLATE_ERRORS: Final[Any] = (isal_zlib.error, zlib.error)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
 EXPOSED_HEADERS: Final = "ETag, Location, Content-Location, Last-Modified, X-Request-Id"
