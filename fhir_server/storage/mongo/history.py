@@ -17,6 +17,7 @@ from pymongo.database import Database
 from pymongo.read_concern import ReadConcern
 
 from fhir_server.storage.mongo import indexes, layout
+from fhir_server.storage.mongo.compile import at_least, at_most
 from fhir_server.storage.mongo.layout import Raw
 from fhir_server.storage.protocol import HistoryPage, HistoryQuery
 
@@ -101,11 +102,11 @@ def _ordered(query: HistoryQuery, until: int) -> tuple[dict[str, Any], dict[str,
 def _times(query: HistoryQuery, until: int | None) -> dict[str, Any]:
     updated: dict[str, Any] = {}
     if until is not None:
-        updated["$lte"] = until
+        updated.update(at_most(until))
     if query.since is not None:
-        updated["$gte"] = query.since
+        updated.update(at_least(query.since))
     if query.at is not None:
-        updated["$lt"] = query.at[1]
+        updated["$lt"] = min(query.at[1], updated.get("$lt", query.at[1]))
     return {"updated": updated} if updated else {}
 
 
@@ -122,7 +123,7 @@ def _before(query: HistoryQuery, current: dict[str, Any], old: dict[str, Any]) -
     updated, type, id, version = query.before
     address = f"{type}/{id}"
     earlier = {"updated": {"$lt": updated}}
-    bound = {"updated": {"$lte": updated}}
+    bound = {"updated": at_most(updated)}
     above = {"$or": [earlier, {"_id": {"$lt": address}}, {"_id": address, "version": {"$lt": version}}]}
     below = {"$or": [earlier, {"_id": {"$lt": layout.version_id(address, version)}}]}
     return {"$and": [current, bound, above]}, {"$and": [old, bound, below]}

@@ -27,6 +27,8 @@ from fhir_server.storage.mongo import layout
 from fhir_server.storage.mongo.compile import (
     NEVER,
     Filter,
+    at_least,
+    at_most,
     base36,
     both,
     compile_select,
@@ -443,8 +445,9 @@ def _behind(order: Sequence[tuple[str, int]], after: Sequence[Scalar | None]) ->
         alternatives.append({**equal, name: {"$gt" if direction > 0 else "$lt": value}})
         equal[name] = value
     first, direction = order[0]
+    assert isinstance(after[0], int)
     # The bound on the first field alone is what an index takes; the rest filters.
-    return {first: {"$gte" if direction > 0 else "$lte": after[0]}, "$or": alternatives}
+    return {first: at_least(after[0]) if direction > 0 else at_most(after[0]), "$or": alternatives}
 
 
 def _behind_computed(sort: Sequence[SortKey], prefixes: Sequence[str], after: Sequence[Scalar | None]) -> Filter:

@@ -26,7 +26,7 @@ from pymongo.write_concern import WriteConcern
 from fhir_server.errors import Busy
 from fhir_server.search.ast import Scalar
 from fhir_server.storage.mongo import archive, indexes, layout, soundness
-from fhir_server.storage.mongo.compile import successor
+from fhir_server.storage.mongo.compile import CURRENT, DELETED, successor
 from fhir_server.storage.mongo.connection import (
     NO_SUCH_TRANSACTION,
     UnsuitableServer,
@@ -455,26 +455,32 @@ class MongoStore(Reader):
             yield from soundness.findings(self._database)
 
     def statistics(self) -> Mapping[str, Any]:
-        """See Store.statistics. Sizes in bytes."""
+        """See Store.statistics. `bytes` is what documents and indexes take in the database's files, compressed."""
         with edge():
             build = self.client.admin.command("buildInfo")
             sizes = self._database.command("dbStats")
-            collections = {name: self._collection(name).estimated_document_count() for name in indexes.INDEXES}
+            resources = self._collection(indexes.RESOURCES)
+            current = resources.count_documents({"state": CURRENT})
+            deleted = resources.count_documents({"state": DELETED})
+            superseded = self._collection(indexes.HISTORY).estimated_document_count()
+        database, version = server_name(build)
         return {
-            "database": server_name(build),
+            "database": database,
+            "version": version,
             "name": self._name,
+            "bytes": int(sizes.get("storageSize", 0)) + int(sizes.get("indexSize", 0)),
             "data_bytes": int(sizes.get("dataSize", 0)),
-            "storage_bytes": int(sizes.get("storageSize", 0)),
             "index_bytes": int(sizes.get("indexSize", 0)),
-            "documents": collections,
+            "resources": current,
+            "versions": current + deleted + superseded,
         }
 
 
-def server_name(build: Mapping[str, Any]) -> str:
+def server_name(build: Mapping[str, Any]) -> tuple[str, str]:
     """Name and version of a server from its `buildInfo`, stand-ins by their own name."""
     if "secantusVersion" in build:
-        return f"SecantusDB {build['secantusVersion']}"
-    return f"MongoDB {build.get('version', '?')}"
+        return "SecantusDB", str(build["secantusVersion"])
+    return "MongoDB", str(build.get("version", "?"))
 
 
 def settle(marker: Marker, latest: int) -> None:
