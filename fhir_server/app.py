@@ -8,6 +8,7 @@ application = create_app(server)                                      # WSGI
 from __future__ import annotations
 
 import base64
+import gc
 from collections.abc import Callable
 from typing import Any, TextIO
 
@@ -103,6 +104,23 @@ def _cursor_key(store: Store) -> bytes:
     return base64.b64decode(secrets["cursor"])
 
 
+_collector_tuned = False
+
+
+def _tune_collector() -> None:
+    """Lets the garbage collector look less often: parsed resources are many containers without cycles.
+
+    With the default thresholds a load spends a fifth of its time looking at them. What was made at start (definitions,
+    registry) is never looked at again. Once per process.
+    """
+    global _collector_tuned
+    if not _collector_tuned:
+        _collector_tuned = True
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+
+
 def create_app(
     server: Server | Callable[[], Server],
     fallback: Wsgi | None = None,
@@ -111,6 +129,7 @@ def create_app(
     log: TextIO | None = None,
 ) -> FhirApplication:
     """The WSGI application: FHIR under /fhir, the pages that people look at (or `fallback`) everywhere else."""
+    _tune_collector()
     if fallback is None:
         from fhir_server.rest.pages import create_pages
 
