@@ -294,6 +294,13 @@ class SqliteStore:
         """See Store.put_meta."""
         self.transact(lambda _: self._put_meta(key, value))
 
+    def meta_items(self, prefix: str) -> dict[str, Any]:
+        """See Store.meta_items."""
+        rows = self._connection.execute(
+            "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix)
+        )
+        return {key: json.loads(value) for key, value in rows}
+
     def update_meta(self, key: str, change: Callable[[Any | None], T]) -> T:
         """See Store.update_meta."""
 
