@@ -146,7 +146,12 @@ _clients: dict[str, pymongo.MongoClient[dict[str, Any]]] = {}
 
 
 def drop(uri: str, database: str) -> None:
-    """Removes a database of the tests."""
+    """Removes a database of the tests from a server that outlives them.
+
+    One that the tests started is removed whole: there, dropping would take longer than the tests.
+    """
+    if _server is not None and _server.uri == uri and _server.process is not None:
+        return
     client = _clients.get(uri)
     if client is None:
         client = _clients[uri] = pymongo.MongoClient(uri, serverSelectionTimeoutMS=5000)
