@@ -29,11 +29,11 @@ def _normal(url: str) -> str:
     return url.lower() if url[:4].lower() == "urn:" else url
 
 
-def _copy(value: Any) -> Any:
+def copied(value: Any) -> Any:
     """A copy of JSON; what cannot be changed is shared."""
     if type(value) is dict:
-        return {key: _copy(inner) if type(inner) in _HOLDERS else inner for key, inner in value.items()}
-    return [_copy(inner) if type(inner) in _HOLDERS else inner for inner in value]
+        return {key: copied(inner) if type(inner) in _HOLDERS else inner for key, inner in value.items()}
+    return [copied(inner) if type(inner) in _HOLDERS else inner for inner in value]
 
 
 _HOLDERS: Final = frozenset((dict, list))
@@ -144,9 +144,9 @@ class Links:
         mapping.update((text, conditional[text]) for text in self._searches.get(id(write), ()) if text in conditional)
         if not mapping:
             return write.resource
-        copied: dict[str, Any] = _copy(write.resource)
-        references.rewrite(copied, mapping)
-        return copied
+        resource: dict[str, Any] = copied(write.resource)
+        references.rewrite(resource, mapping)
+        return resource
 
     def rewrite(self, resource: dict[str, Any], addresses: Mapping[str, str]) -> None:
         """Rewrites, in place, the links of a resource that a patch has made."""

@@ -19,7 +19,7 @@ from fhir_server.conditions import entity_tags, instant_seconds
 from fhir_server.context import FhirRequest, FhirResponse
 from fhir_server.errors import BadRequest, FhirError, Invalid, Issue, Outcome, outcome, outcome_resource
 from fhir_server.gzipped import inflate
-from fhir_server.linking import Links
+from fhir_server.linking import Links, copied
 from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat, validate
 from fhir_server.resources.types import TYPE_SET, is_id
@@ -198,6 +198,9 @@ def transaction(
     if everything:
         raise Invalid("The Bundle is not valid.", issues=everything)
     items: list[dict[str, Any]] = resource.get("entry") or []
+    if ledger_key is not None:
+        # Links are rewritten in place, and a load shows what was refused as it came.
+        items = copied(items)
     entries: list[_Entry] = []
     writes: list[Write] = []
     issues: list[Issue] = []

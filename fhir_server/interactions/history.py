@@ -9,7 +9,7 @@ import msgspec
 from fhir_server.context import FhirRequest, FhirResponse
 from fhir_server.errors import BadRequest
 from fhir_server.gzipped import inflate
-from fhir_server.interactions.pages import link, open_position, seal_position
+from fhir_server.interactions.pages import link, next_url, open_position, seal_position
 from fhir_server.interactions.read import shape_of
 from fhir_server.interactions.shaping import subset
 from fhir_server.repository import Repository
@@ -68,7 +68,7 @@ def _history(repository: Repository, request: FhirRequest) -> FhirResponse:
     links = [link("self", f"{base}?{query_string(plain)}" if plain else base)]
     if page.next is not None:
         token = seal_position(server, where, {"p": parameters, "b": list(page.next), "u": page.watermark})
-        links.append(link("next", f"{base}?_cursor={token}"))
+        links.append(link("next", next_url(base, token, parameters.items())))
     summary, elements = shape_of(query_string(list(parameters.items())))
     parts = [b'{"resourceType":"Bundle","id":', _encode(server.new_id())]
     parts.append(b',"meta":{"lastUpdated":"%s"},"type":"history"' % instant(server.clock()).encode())

@@ -4,17 +4,25 @@ search.html#conformance.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
 from fhir_server.context import Server
 from fhir_server.search import cursor
+from fhir_server.wire import query_string
 
 
 def link(relation: str, url: str) -> bytes:
     """One Bundle.link as JSON."""
     return b'{"relation":"%s","url":%s}' % (relation.encode(), msgspec.json.encode(url))
+
+
+def next_url(path: str, token: str, pairs: Iterable[tuple[str, str]]) -> str:
+    """The URL of a next page: the token, and in the open only the format that the first page was asked for in."""
+    shown = [(name, value) for name, value in pairs if name in ("_format", "_pretty")]
+    return f"{path}?{query_string([('_cursor', token), *shown])}"
 
 
 def seal_position(server: Server, where: str, payload: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from fhir_server.context import FhirRequest, FhirResponse
 from fhir_server.errors import Issue
-from fhir_server.interactions.pages import link, open_position, seal_position
+from fhir_server.interactions.pages import link, next_url, open_position, seal_position
 from fhir_server.interactions.searchset import cutter, searchset
 from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat
@@ -67,7 +67,7 @@ def _search(repository: Repository, request: FhirRequest, types: tuple[str, ...]
         position = {"p": pairs, "a": list(page.next)}
         if page.total is not None:
             position["t"] = page.total
-        links.append(link("next", f"{path}?_cursor={seal_position(server, where, position)}"))
+        links.append(link("next", next_url(path, seal_position(server, where, position), pairs)))
     if after is not None:
         links.append(link("first", plain))
     issues: list[Issue] = list(resolved.issues)

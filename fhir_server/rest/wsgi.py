@@ -53,6 +53,7 @@ _JSON_ACCEPTS: Final = {
     "application/fhir+json, application/json",
 }
 _CHUNK: Final = 1 << 16
+_FLUSH_NS: Final = 100_000_000
 _TARGET: Final = "hestia.target"
 _INFLATE_ERRORS: Final[Any] = (isal_zlib.error, zlib.error)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
@@ -95,6 +96,7 @@ class FhirApplication:
         self._log = (log or sys.stdout) if settings.access_log else None
         self._id_prefix = token_hex(6)
         self._ids = count(1)
+        self._flushed = 0
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
@@ -361,6 +363,10 @@ class FhirApplication:
         if names:
             path = f"{path}?{names}"
         self._log.write(f"{method if method in _METHODS else '-'} {path} {status[:3]} {taken}us {request_id}\n")
+        if started - self._flushed > _FLUSH_NS:
+            # One line after a quiet moment is shown at once; in a burst they go out together.
+            self._flushed = started
+            self._log.flush()
 
 
 class _Headers(Mapping[str, str]):

@@ -215,6 +215,18 @@ def test_conflicting_active_parameters_are_422(client: Client, changes: dict[str
     assert strict.status == 400
 
 
+def test_reindex_works_in_rounds_until_it_is_complete(build: Build) -> None:
+    client = build(reindex_budget_s=-1.0)
+    client.store(*(shod(f"p{number}", "42") for number in range(250)))
+    client.put("/SearchParameter/shoe", shoe_size())
+    rounds = [reindex(client)]  # the parameter itself is one of the resources
+    while not rounds[-1]["complete"]:
+        assert client.get("/Patient?shoe=42").status == 400
+        rounds.append(reindex(client))
+    assert [one["reindexed"] for one in rounds] == [200, 51, 0]
+    assert client.get("/Patient?shoe=42&_summary=count").json["total"] == 250
+
+
 def test_reindex_of_a_type_and_of_an_instance(client: Client) -> None:
     client.store(patient("a", active=True), patient("b", active=True), observation("o"))
     assert _count(client.post("/Patient/$reindex")) == 2

@@ -289,6 +289,15 @@ def test_search_values_are_not_in_next_links(client: Client) -> None:
     assert "chalmers" not in (answer.link("next") or "").lower()
 
 
+def test_next_keeps_the_format_of_the_first_page(client: Client) -> None:
+    client.store(*(patient(f"p{number}", active=True) for number in range(3)))
+    for path in ("/Patient?_count=1&_format=xml", "/Patient/_history?_count=1&_format=xml"):
+        following = client.get(path.replace("=xml", "=json")).link("next") or ""
+        assert following.endswith("&_format=json")
+        page = client.get(following.replace("=json", "=xml"))
+        assert page.headers["content-type"].startswith("application/fhir+xml")
+
+
 def test_cursors_expire_and_are_bound_to_their_path(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
     client.store(*(patient(f"p{number}", active=True) for number in range(3)))
     following = client.get("/Patient?_count=1").link("next") or ""
