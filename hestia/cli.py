@@ -17,13 +17,40 @@ Command = Callable[..., Any]
 
 
 class Group(click.Group):
-    """Turns our own errors into one line and status 1."""
+    """Turns what an operator can do something about into one line and status 1."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
-        except SettingsError as error:
-            raise click.ClickException(str(error)) from None
+        except click.ClickException:
+            raise
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            sentence = explained(error)
+            if sentence is None:
+                raise
+            raise click.ClickException(sentence) from None
+
+
+def explained(error: Exception) -> str | None:
+    """One sentence about an error that is not a fault of this program; None for a fault."""
+    # Drivers are recognized by name: they are imported only by the store that uses them.
+    origin = type(error).__module__.partition(".")[0]
+    name = type(error).__name__
+    if isinstance(error, SettingsError):
+        return str(error)
+    if name in ("UnusableStore", "UnsuitableServer", "WrongIndexes"):
+        return str(error)
+    if name == "Busy":
+        return "The store does not answer, or is busy. When it is back, repeat this command: it goes on from there."
+    if origin == "pymongo":
+        return f"MongoDB: {str(error).splitlines()[0][:300]}"
+    if origin == "apsw":
+        return f"SQLite: {error}"
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+    return None
 
 
 def with_settings(command: Command) -> Command:
@@ -35,7 +62,9 @@ def with_settings(command: Command) -> Command:
         return command(load(flags, file=config), **arguments)
 
     for setting in reversed(SETTINGS):
-        run = click.option(setting.flag, "set_" + setting.field, metavar="VALUE", help=f"{setting.help} [{setting.name}]")(run)
+        run = click.option(
+            setting.flag, "set_" + setting.field, metavar="VALUE", help=f"{setting.help} [{setting.name}]"
+        )(run)
     return click.option("--config", type=click.Path(path_type=Path, dir_okay=False), help="settings file (TOML)")(run)
 
 
@@ -43,7 +72,9 @@ def command(name: str | None = None, *, example: str) -> Callable[[Command], cli
     """A command with settings, and an example at the end of its help."""
 
     def wrap(function: Command) -> click.Command:
-        return main.command(name, epilog=f"Example: {example}", context_settings={"max_content_width": 110})(with_settings(function))
+        return main.command(name, epilog=f"Example: {example}", context_settings={"max_content_width": 110})(
+            with_settings(function)
+        )
 
     return wrap
 
@@ -80,17 +111,24 @@ def _without_password(uri: str) -> str:
     return f"{scheme}://{login.partition(':')[0]}:***@{tail}"
 
 
+REFUSED = 3
+"""Exit status of a load that refused something; 1 is an error, 2 a wrong command line."""
+
+
 @command("load", example="hestia load patients/ vitals.ndjson.gz --overwrite")
 @click.argument("paths", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
 @click.option("--overwrite", is_flag=True, help="replace resources whose id is present already")
-@click.option("--store-bundles", "--store-all", "store_bundles", is_flag=True, help="store every Bundle as a resource, execute none")
-@click.option("--refused", type=click.Path(path_type=Path, dir_okay=False), help="file for what is refused, with the reason")
+@click.option("--store-bundles", is_flag=True, help="store every Bundle as a resource, execute none")
+@click.option(
+    "--refused", type=click.Path(path_type=Path, dir_okay=False), help="file for what is refused, with the reason"
+)
 def load_command(
     settings: Settings, paths: tuple[Path, ...], overwrite: bool, store_bundles: bool, refused: Path | None
 ) -> None:
     """Load files and directories of Bundles, NDJSON and single resources, gzip or not.
 
-    Transactions and batches are executed, once, however often the load is repeated. Resources with an id are skipped when present.
+    Transactions and batches are executed, once, however often the load is repeated; other Bundles are stored.
+    Resources with an id are skipped when present. Status 3: something was refused.
     """
     from hestia.composition import opened
     from hestia.load import Loader, default_refused_file, find_files
@@ -109,7 +147,7 @@ def load_command(
         )
         loader.files(files)
     click.echo(loader.report.sentence())
-    sys.exit(2 if loader.report.refused else 0)
+    sys.exit(REFUSED if loader.report.refused else 0)
 
 
 @command("export", example="hestia export out/ --type Patient --type Observation")
@@ -118,19 +156,29 @@ def load_command(
 @click.option("--gzip", "compress", is_flag=True, help="write .ndjson.gz")
 def export_command(settings: Settings, directory: Path, types: tuple[str, ...], compress: bool) -> None:
     """Write the current resources as NDJSON, one file per type; `hestia load DIRECTORY` reads them again."""
+    from fhir_server.resources.types import TYPE_SET
     from hestia.composition import opened
     from hestia.export import export
 
-    with opened(settings) as server:
-        click.echo(f"{export(server.store, directory, types, compress):,} resources written to {directory}.")
+    unknown = sorted(set(types) - TYPE_SET)
+    if unknown:
+        raise click.BadParameter(f"{', '.join(unknown)}: no resource type of R4.", param_hint="--type")
+    with opened(settings, create=False) as server:
+        number = export(server.store, directory, types, compress)
+    click.echo(f"{number:,} resources written to {directory}.")
 
 
 @command("seed", example="hestia seed --patients 60 --to bundles/")
 @click.option("--patients", default=60, show_default=True, type=click.IntRange(1, 100_000))
 @click.option("--random", "random_seed", default=20260101, show_default=True, help="same number, same data")
-@click.option("--to", "directory", type=click.Path(path_type=Path, file_okay=False), help="write Bundles there instead of loading them")
+@click.option(
+    "--to",
+    "directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="write Bundles there instead of loading them",
+)
 def seed_command(settings: Settings, patients: int, random_seed: int, directory: Path | None) -> None:
-    """Generate the demo hospital: load it into the store, or write its Bundles."""
+    """Generate the demo hospital: load it into the store, or write its Bundles. Status 3: something was refused."""
     import seed
     from hestia.composition import opened
     from hestia.load import Loader, default_refused_file
@@ -149,23 +197,27 @@ def seed_command(settings: Settings, patients: int, random_seed: int, directory:
         for bundle in generated:
             loader.bundle_bytes(seed.encode(bundle), "seed")
     click.echo(loader.report.sentence())
-    sys.exit(2 if loader.report.refused else 0)
+    sys.exit(REFUSED if loader.report.refused else 0)
 
 
 @command(example="hestia reindex --timezone Asia/Shanghai")
 def reindex(settings: Settings) -> None:
-    """Extract all index entries anew, online; needed after a change of HESTIA_TIMEZONE."""
+    """Extract all index entries anew, online: after a change of HESTIA_TIMEZONE, or to put SearchParameters in force.
+
+    The zone and the word index are those of the settings; servers that run with others have to be started again.
+    """
     from hestia.composition import opened
     from hestia.maintain import reindex_all
 
-    with opened(settings) as server:
-        click.echo(f"{reindex_all(server):,} resources indexed anew.")
+    with opened(settings, must_exist=True, decide=True) as server:
+        number = reindex_all(server)
+    click.echo(f"{number:,} resources indexed anew.")
 
 
 @command(example="hestia backup backups/2026-11-24.db")
 @click.argument("target", type=click.Path(path_type=Path, dir_okay=False))
 def backup(settings: Settings, target: Path) -> None:
-    """Copy the whole store, also a live one, into one SQLite file, whatever the store is. That file can be served as it is."""
+    """Copy the whole store, also a live one, into one new SQLite file, whatever the store is."""
     from hestia.maintain import backup_to
 
     click.echo(f"{backup_to(settings, target):,} versions saved in {target}.")
@@ -183,22 +235,31 @@ def restore(settings: Settings, source: Path) -> None:
 @command("copy", example="hestia copy mongodb://127.0.0.1:27017/hestia   (from HESTIA_STORE to there)")
 @click.argument("target")
 def copy_command(settings: Settings, target: str) -> None:
-    """Copy everything from HESTIA_STORE to another, empty store: embedded to MongoDB and back, also while it is written to."""
+    """Copy everything from HESTIA_STORE to an empty store, also while it is written to: embedded to MongoDB and back.
+
+    A copy that was interrupted is repeated: what is there already is passed over.
+    """
     from hestia.maintain import copy
 
+    load({"store": target}, {})  # refuses what is not a store
     click.echo(f"{copy(settings, settings.store, target):,} versions copied.")
 
 
 @command(example="hestia check --store sqlite:///var/hestia.db")
 def check(settings: Settings) -> None:
-    """Verify the store: versions without gaps, current equals newest, index entries equal re-extraction, library versions."""
+    """Verify the store: versions without gaps, current equals newest, index entries equal re-extraction, library.
+
+    Status 1: there are findings.
+    """
     from hestia.maintain import check_store
 
     findings = check_store(settings)
     for finding in findings:
         click.echo(f"- {finding}")
-    click.echo("The store is sound." if not findings else f"{len(findings)} findings.")
-    sys.exit(1 if findings else 0)
+    if findings:
+        click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}.")
+        sys.exit(1)
+    click.echo("The store is sound.")
 
 
 if __name__ == "__main__":

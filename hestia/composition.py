@@ -1,16 +1,23 @@
 """From settings to a running server: opens the store, checks what it records about itself, builds the core.
 
-The store records schema, extraction version, time zone and base URL. What does not fit is migrated forward, or refused with a message
-that says what to do; a newer schema is always refused.
+The store records schema, extraction version, time zone, base URL and whether it has a word index. `serve` and `reindex`
+decide these by the settings; every other command takes what is recorded, so that a forgotten variable in another shell
+changes nothing. What does not fit is migrated forward, or refused with a message that says what to do; a newer schema
+is always refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import os
+import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+
+import click
 
 from fhir_server.app import create_server, open_store
 from fhir_server.context import Server
@@ -19,11 +26,14 @@ from fhir_server.search.extract import EXTRACTION_VERSION
 from fhir_server.storage.protocol import Store
 from hestia import __version__
 from hestia.settings import Settings, SettingsError, sqlite_path
-from terminology import ucum
 from terminology import Local, ucum
 
 SCHEMA = 1
 """Form of the store's own records; stores of a higher one are refused."""
+
+IDENTITY = "identity"
+COPY_OF = "copy-of"
+"""Names the source of a copy that is not finished."""
 
 
 def core_settings(settings: Settings) -> CoreSettings:
@@ -45,7 +55,10 @@ def core_settings(settings: Settings) -> CoreSettings:
 
 
 def connect(uri: str, *, create: bool = True) -> Store:
-    """The store that a HESTIA_STORE value names; a missing directory of an embedded store is made."""
+    """The store that a HESTIA_STORE value names; a missing directory of an embedded store is made.
+
+    Raises: SettingsError without `create` when there is no such file.
+    """
     path = sqlite_path(uri)
     if path is not None:
         if create:
@@ -55,11 +68,43 @@ def connect(uri: str, *, create: bool = True) -> Store:
     return open_store(uri)
 
 
+def refuse_unusable(store: Store) -> dict[str, Any] | None:
+    """What the store records about itself; None when it is new.
+
+    Raises: SettingsError for a store of a newer version, and for one that holds half a copy.
+    """
+    recorded: dict[str, Any] | None = store.get_meta(IDENTITY)
+    if recorded is not None and (recorded["schema"] > SCHEMA or recorded["extraction"] > EXTRACTION_VERSION):
+        raise SettingsError("This store was written by a newer version of Hestia. Run that version, or a later one.")
+    if store.get_meta(COPY_OF) is not None:
+        raise SettingsError("This store holds an unfinished copy. Repeat the `hestia copy` or `restore` that began it.")
+    return recorded
+
+
+def adopt(settings: Settings, recorded: dict[str, Any]) -> Settings:
+    """The settings with what the store records, where nobody said otherwise.
+
+    Raises: SettingsError when another zone or word index was asked for than the store's entries are made with.
+    """
+    changes: dict[str, Any] = {}
+    for name, label in (("timezone", "HESTIA_TIMEZONE"), ("fulltext", "HESTIA_FULLTEXT")):
+        if settings.source[name] == "default":
+            changes[name] = recorded[name]
+        elif getattr(settings, name) != recorded[name]:
+            raise SettingsError(
+                f"The store is indexed with another {label}. `hestia reindex` (or the next `hestia serve`) changes it."
+            )
+    if settings.source["base_url"] == "default":
+        changes["base_url"] = recorded["base_url"]
+    return dataclasses.replace(settings, **changes)
+
+
 def identify(store: Store, settings: Settings) -> list[str]:
     """Records what this store is at its first use, and checks it later. Returns what has to be told to the operator.
 
-    Raises SettingsError when the store was written by a newer version.
+    Raises: SettingsError, see `refuse_unusable`.
     """
+    refuse_unusable(store)
     wanted = {"base_url": settings.base_url, "timezone": settings.timezone, "fulltext": settings.fulltext}
     notes: list[str] = []
 
@@ -74,49 +119,57 @@ def identify(store: Store, settings: Settings) -> list[str]:
                 "reindex": False,
                 **wanted,
             }
-        if old["schema"] > SCHEMA or old["extraction"] > EXTRACTION_VERSION:
-            raise SettingsError("This store was written by a newer version of Hestia. Run that version, or a later one.")
-        new = {**old, "schema": SCHEMA}
+        new = {**old, **wanted, "schema": SCHEMA, "extraction": EXTRACTION_VERSION}
+        aliases = {*old["aliases"], *settings.base_aliases}
         if old["base_url"] != settings.base_url:
-            aliases = [alias for alias in (*old["aliases"], old["base_url"]) if alias != settings.base_url]
-            new["aliases"] = sorted({*aliases, *settings.base_aliases})
-            new["base_url"] = settings.base_url
-            notes.append("HESTIA_BASE_URL changed; the old base stays an alias. References by the new base that were stored "
-                         "before need `hestia reindex`.")  # fmt: skip
-        else:
-            new["aliases"] = sorted({*old["aliases"], *settings.base_aliases})
-        differs = [name for name in ("timezone", "fulltext") if old[name] != wanted[name]]
-        if old["extraction"] < EXTRACTION_VERSION:
-            differs.append("extraction")
-        if differs and not (differs == ["fulltext"] and not settings.fulltext):
+            aliases.add(old["base_url"])
+            notes.append(
+                "HESTIA_BASE_URL changed; the old base stays an alias. Absolute references to the new base that were"
+                " stored before are found after `hestia reindex`."
+            )
+        new["aliases"] = sorted(aliases - {settings.base_url})
+        if any(old[name] != new[name] for name in ("timezone", "fulltext", "extraction")):
             new["reindex"] = True
-        new.update(timezone=settings.timezone, fulltext=settings.fulltext, extraction=EXTRACTION_VERSION)
         if new["reindex"]:
-            notes.append("The index was made with other settings or by an older version; it is made anew now.")
+            notes.append("The index was made with other settings or by an older version; it has to be made anew.")
         return new
 
-    store.update_meta("identity", change)
+    if store.get_meta(IDENTITY) != change(store.get_meta(IDENTITY)):
+        store.update_meta(IDENTITY, change)
     return notes
 
 
 def make_server(settings: Settings, store: Store | None = None) -> Server:
     """The core over its store, for this process and thread."""
     store = store or connect(settings.store)
-    identity = store.get_meta("identity")
+    recorded = store.get_meta(IDENTITY)
     core = core_settings(settings)
-    if identity is not None:
-        aliases = tuple(sorted({*core.base_aliases, *identity["aliases"]}))
-        core = CoreSettings(**{**{name: getattr(core, name) for name in core.__dataclass_fields__}, "base_aliases": aliases})
+    if recorded is not None:
+        aliases = {*core.base_aliases, *recorded["aliases"], recorded["base_url"]} - {core.base_url}
+        core = dataclasses.replace(core, base_aliases=tuple(sorted(aliases)))
     return create_server(core, store, terminology=Local, units=ucum.canonical)
 
 
 @contextmanager
-def opened(settings: Settings) -> Iterator[Server]:
-    """A server for a command: identified, and closed at the end."""
-    store = connect(settings.store)
+def opened(
+    settings: Settings, *, create: bool = True, must_exist: bool = False, decide: bool = False
+) -> Iterator[Server]:
+    """A server for a command, closed at the end.
+
+    `create`: a new store is made and recorded; without it the store must exist, and nothing is written to it.
+    `must_exist`: it must exist, and is written to. `decide`: the settings win over what the store records, see
+    `identify`; else they are adopted from it.
+    """
+    store = connect(settings.store, create=create and not must_exist)
     try:
-        for note in identify(store, settings):
-            print(note)
+        recorded = refuse_unusable(store)
+        if recorded is not None and not decide:
+            settings = adopt(settings, recorded)
+        elif recorded is not None and settings.source["base_url"] == "default":
+            settings = dataclasses.replace(settings, base_url=recorded["base_url"])
+        if create:
+            for note in identify(store, settings):
+                click.echo(note, err=True)
         yield make_server(settings, store)
     finally:
         store.close()
@@ -125,17 +178,24 @@ def opened(settings: Settings) -> Iterator[Server]:
 class Lease:
     """A lock kept in the store, so that only one process on any machine does a thing; it runs out when its holder dies.
 
-    Shape: the record ``lease/<name>`` holds `holder` and `until_s` (seconds since 1970). `renew` is called by the work as it goes on.
+    Shape: the record ``lease/<name>`` holds `holder`, `until_s` (seconds since 1970), `host` and `pid`. `renew` is
+    called by the work as it goes on. A holder on this machine that is no longer alive is not waited for.
     """
 
     LIFETIME_S = 30.0
 
-    def __init__(self, store: Store, name: str) -> None:
+    def __init__(self, store: Store, name: str, *, waiting: Callable[[], None] = lambda: None) -> None:
+        """`waiting` is called once when another process holds it."""
         self._store, self._key, self._holder = store, f"lease/{name}", str(uuid.uuid4())
+        self._waiting = waiting
         self._renewed_s = 0.0
 
     def __enter__(self) -> Lease:
+        told = False
         while not self._take():
+            if not told:
+                told = True
+                self._waiting()
             time.sleep(0.2)
         return self
 
@@ -150,9 +210,27 @@ class Lease:
     def _take(self) -> bool:
         def change(old: Any | None) -> Any:
             now = time.time()
-            if old is not None and old["holder"] != self._holder and old["until_s"] > now:
+            if old is not None and old["holder"] != self._holder and old["until_s"] > now and not _is_dead(old):
                 return old
-            return {"holder": self._holder, "until_s": now + self.LIFETIME_S}
+            return {
+                "holder": self._holder,
+                "until_s": now + self.LIFETIME_S,
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+            }
 
         self._renewed_s = time.monotonic()
         return bool(self._store.update_meta(self._key, change)["holder"] == self._holder)
+
+
+def _is_dead(record: dict[str, Any]) -> bool:
+    """Whether the holder was a process of this machine that has ended. The work itself bears two holders (ledger)."""
+    if record.get("host") != socket.gethostname():
+        return False
+    try:
+        os.kill(int(record["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except (PermissionError, KeyError):
+        return False
+    return False

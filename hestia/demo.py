@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import click
+
 import seed
 from fhir_server.context import Server
 from hestia.composition import Lease
 from hestia.load import Loader
 from hestia.progress import Progress
 
-DEMO_RESOURCES = 8_000
-"""Roughly how many there will be: for the bar's estimate only."""
+DEMO = "demo"
+"""The store's record: ``loading``, then ``loaded``."""
 
 
-def ensure_demo(server: Server) -> None:
-    """Loads the demo data unless the store holds data already. Interrupted loads go on where they ended (ledger)."""
+def ensure_demo(server: Server, refused_file: Path) -> bool:
+    """Loads the demo data unless the store holds data already; True when it did.
+
+    A load that was interrupted goes on where it ended (ledger). Several processes at once: one loads, the others wait.
+    """
     store = server.store
-    state = store.get_meta("demo")
+    state = store.get_meta(DEMO)
     if state == "loaded" or (state is None and store.counts()):
-        return
-    with Lease(store, "demo") as lease:
-        if store.get_meta("demo") == "loaded":
-            return
-        store.put_meta("demo", "loading")
+        return False
+
+    def waiting() -> None:
+        click.echo("Another process is loading the demo hospital; waiting for it.")
+
+    with Lease(store, DEMO, waiting=waiting) as lease:
+        state = store.get_meta(DEMO)
+        if state == "loaded" or (state is None and store.counts()):
+            return False
+        store.put_meta(DEMO, "loading")
         bundles = list(seed.bundles())
-        total = sum(len(bundle["entry"]) for bundle in bundles)
-        with Progress("Demo hospital", total) as progress:
-            loader = Loader(server, progress=progress)
+        with Progress("Demo hospital", sum(len(bundle["entry"]) for bundle in bundles)) as progress:
+            loader = Loader(server, refused_file=refused_file, progress=progress)
             for bundle in bundles:
-                loader.bundle_bytes(seed.encode(bundle), source="demo")
+                loader.bundle_bytes(seed.encode(bundle), source=DEMO)
                 lease.renew()
         if loader.report.refused:
-            raise RuntimeError(f"{loader.report.refused} demo resources were refused; see {loader.report.refused_file}")
-        store.put_meta("demo", "loaded")
+            raise click.ClickException(f"{loader.report.refused} demo Bundles were refused; see {refused_file}.")
+        store.put_meta(DEMO, "loaded")
+        return True

@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Iterator
+import dataclasses
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import click
 
+from fhir_server import registries, reindexing
 from fhir_server.context import Server
+from fhir_server.gzipped import inflate
 from fhir_server.resources import jsonformat
+from fhir_server.search.extract import EXTRACTION_VERSION
+from fhir_server.storage.protocol import Store
 from fhir_server.storage.writes import Stored, Version
-from hestia.composition import connect, identify, make_server, opened
+from hestia import transfer
+from hestia.composition import IDENTITY, connect, make_server, opened, refuse_unusable
 from hestia.progress import Progress
 from hestia.settings import Settings, sqlite_path
-from hestia.transfer import Prepare, copy_store
 
-_GZIP = 31
+_LOOKS = 3
+"""How often something that seems wrong in a store that others write to is looked at before it is a finding."""
 
 
-def prepared(server: Server) -> Prepare:
+def prepared(server: Server) -> transfer.Prepare:
     """Makes a version with its index entries from what a store gave back, with the server's registry and settings."""
 
     def prepare(stored: Stored, current: bool) -> Version:
         version = Version(
-            stored.type, stored.id, stored.version, stored.updated, stored.method, stored.body, registry=server.registry.version
+            stored.type,
+            stored.id,
+            stored.version,
+            stored.updated,
+            stored.method,
+            stored.body,
+            registry=server.registry.version,
         )
         if current and stored.body is not None:
-            resource: dict[str, Any] = jsonformat.parse(zlib.decompress(stored.body, _GZIP))
+            resource: dict[str, Any] = jsonformat.parse(inflate(stored.body))
             version.documents = server.extractor.documents(resource, stored.address)
             version.claims = server.interceptors.claims(stored.type, resource)
         return version
@@ -36,86 +48,169 @@ def prepared(server: Server) -> Prepare:
     return prepare
 
 
-def _pages(server: Server) -> Iterator[list[Stored]]:
+def _pages(store: Store) -> Iterator[list[Stored]]:
     after = ""
-    while page := server.store.scan(after=after):
+    while page := store.scan(after=after):
         yield page
         after = page[-1].address
 
 
-def reindex_all(server: Server) -> int:
-    """Extracts every current resource anew, in pages, while others read and write. Returns how many."""
-    prepare = prepared(server)
+# --- reindex ----------------------------------------------------------------------------------------------------------
+
+
+def reindex_all(server: Server, each_page: Callable[[], None] = lambda: None) -> int:
+    """Extracts every current resource anew, in pages, while others read and write; custom parameters are ready then.
+
+    Returns how many resources were indexed. `each_page` is called as the work goes on.
+    """
     done = 0
     with Progress("Indexing", sum(server.store.counts().values())) as progress:
-        for page in _pages(server):
-            done += server.store.reindex([prepare(stored, True) for stored in page])
+        for page in _pages(server.store):
+            done += reindexing.reindex_resources(server, page)
             progress.add(len(page))
-    server.store.update_meta("identity", lambda old: {**(old or {}), "reindex": False})
+            each_page()
+    complete_registry(server)
+    server.store.update_meta(IDENTITY, lambda old: {**(old or {}), "reindex": False})
     return done
 
 
+def complete_registry(server: Server) -> None:
+    """Extracts what an older registry of search parameters left, until its parameters are ready."""
+    while True:
+        registries.load(server)
+        if reindexing.reindex_stale(server)[1]:
+            return
+
+
+# --- copies -----------------------------------------------------------------------------------------------------------
+
+
 def backup_to(settings: Settings, target: Path) -> int:
-    """A copy of the configured store in a new SQLite file; returns the number of versions."""
+    """A copy of the configured store in a new SQLite file; returns the number of versions.
+
+    The file appears under its name when it is complete.
+    """
     if target.exists():
         raise click.ClickException(f"{target} exists already; a backup never overwrites.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    source = connect(settings.store, create=False)
-    try:
-        if sqlite_path(settings.store) is not None:
-            source.backup(str(target))
-            copied = connect(f"sqlite:///{target}", create=False)
-            try:
-                return int(copied.statistics()["versions"])
-            finally:
-                copied.close()
-    finally:
-        source.close()
-    return copy(settings, settings.store, f"sqlite:///{target}")
+    unfinished = target.with_name(target.name + ".part")
+    for suffix in ("", "-wal", "-shm"):
+        Path(f"{unfinished}{suffix}").unlink(missing_ok=True)
+    if sqlite_path(settings.store) is not None:
+        source = connect(settings.store, create=False)
+        try:
+            refuse_unusable(source)
+            source.backup(str(unfinished))
+        finally:
+            source.close()
+        copied = connect(f"sqlite:///{unfinished}", create=False)
+        try:
+            versions = int(copied.statistics()["versions"])
+        finally:
+            copied.close()
+    else:
+        versions = copy(settings, settings.store, f"sqlite:///{unfinished}")
+    os.replace(unfinished, target)
+    return versions
 
 
 def copy(settings: Settings, source_uri: str, target_uri: str) -> int:
-    """Everything from one store to another; returns the number of versions."""
-    source, target = connect(source_uri, create=False), connect(target_uri)
+    """Everything from one store to another, empty one; returns the number of versions that were copied.
+
+    Entries are made with the zone, base and word index that the source records.
+    """
+    if source_uri == target_uri:
+        raise click.ClickException("Source and target are the same store.")
+    source = connect(source_uri, create=False)
     try:
-        server = make_server(settings, source)
+        recorded = refuse_unusable(source)
+        if recorded is None:
+            raise click.ClickException("The source holds nothing yet.")
+        as_recorded = {name: recorded[name] for name in ("timezone", "fulltext", "base_url")}
+        settings = dataclasses.replace(settings, **as_recorded)
         total = int(source.statistics()["versions"])
-        with Progress("Copying", total) as progress:
-            return copy_store(source, target, prepared(server), progress)
+        target = connect(target_uri)
+        try:
+            with Progress("Copying", total, unit="versions") as progress:
+                copied = transfer.copy_store(source, target, prepared(make_server(settings, source)), progress)
+            complete_registry(make_server(settings, target))
+            target.update_meta(
+                IDENTITY, lambda old: {**(old or {}), "extraction": EXTRACTION_VERSION, "reindex": False}
+            )
+            transfer.finish(target)
+        finally:
+            target.close()
     finally:
         source.close()
-        target.close()
+    return copied
+
+
+# --- check ------------------------------------------------------------------------------------------------------------
 
 
 def check_store(settings: Settings) -> list[str]:
     """Findings as sentences; none means that the store is sound. No finding names what a resource says."""
-    with opened(settings) as server:
+    with opened(settings, create=False) as server:
         store = server.store
         findings = list(store.check())
-        findings += _check_versions(server)
-        prepare = prepared(server)
-        with Progress("Checking index", sum(store.counts().values())) as progress:
-            for page in _pages(server):
-                for stored in page:
-                    version = prepare(stored, True)
-                    keys = sorted({entry for document in version.documents for entry in document.keys})
-                    ranges = sorted({entry for document in version.documents for entry in document.ranges})
-                    have_keys, have_ranges, have_claims = store.entries(stored.address)
-                    if keys != sorted(map(tuple, have_keys)) or ranges != sorted(map(tuple, have_ranges)):
-                        findings.append(f"{stored.address}: index entries differ from the resource; run hestia reindex.")
-                    if sorted(version.claims) != sorted(have_claims):
-                        findings.append(f"{stored.address}: unique keys differ from the resource; run hestia reindex.")
-                progress.add(len(page))
+        findings += _check_records(server)
+        findings += _check_versions(store)
+        findings += _check_entries(server)
         return findings
 
 
-def _check_versions(server: Server) -> list[str]:
+def _check_records(server: Server) -> list[str]:
+    recorded = server.store.get_meta(IDENTITY)
+    if recorded is None:
+        return [] if not server.store.counts() else ["The store does not record what it is; run hestia serve."]
+    findings = []
+    if recorded["reindex"] or recorded["extraction"] < EXTRACTION_VERSION:
+        findings.append("The index was made with other settings or by an older version; run hestia reindex.")
+    elif server.store.stale(server.registry.version, 1):
+        findings.append("Some resources are not indexed by the newest search parameters; run hestia reindex.")
+    return findings
+
+
+def _check_entries(server: Server) -> list[str]:
+    """Index entries and unique keys are what extraction makes of each resource."""
+    findings: list[str] = []
+    prepare = prepared(server)
+    with Progress("Checking index", sum(server.store.counts().values())) as progress:
+        for page in _pages(server.store):
+            for stored in page:
+                wrong = _differences(server.store, prepare(stored, True))
+                for _ in range(_LOOKS):
+                    if not wrong:
+                        break
+                    latest = server.store.read(stored.type, stored.id)
+                    if latest is None or latest.deleted:
+                        wrong = []
+                    else:
+                        wrong = _differences(server.store, prepare(latest, True))
+                findings += [f"{stored.address}: {one} differ from the resource; run hestia reindex." for one in wrong]
+            progress.add(len(page))
+    return findings
+
+
+def _differences(store: Store, version: Version) -> list[str]:
+    keys = {entry for document in version.documents for entry in document.keys}
+    ranges = {entry for document in version.documents for entry in document.ranges}
+    have_keys, have_ranges, have_claims = store.entries(version.address)
+    wrong = []
+    if keys != set(map(tuple, have_keys)) or ranges != set(map(tuple, have_ranges)):
+        wrong.append("index entries")
+    if set(version.claims) != set(have_claims):
+        wrong.append("unique keys")
+    return wrong
+
+
+def _check_versions(store: Store) -> list[str]:
     """Versions count up from 1 without a gap, times go up, bodies can be read and say what their row says."""
-    store = server.store
     findings: list[str] = []
     after: tuple[str, int] = ("", 0)
     previous: Stored | None = None
-    with Progress("Checking versions", int(store.statistics()["versions"])) as progress:
+    total = int(store.statistics()["versions"])
+    with Progress("Checking versions", total, unit="versions") as progress:
         while page := store.scan_versions(after=after):
             for stored in page:
                 if previous is not None and previous.address == stored.address:
@@ -125,7 +220,7 @@ def _check_versions(server: Server) -> list[str]:
                         findings.append(f"{stored.address}: version {stored.version} is not later than the one before.")
                 else:
                     if previous is not None:
-                        findings += _check_newest(server, previous)
+                        findings += _check_newest(store, previous)
                     if stored.version != 1:
                         findings.append(f"{stored.address}: its first version is {stored.version}.")
                 findings += _check_body(stored)
@@ -134,13 +229,22 @@ def _check_versions(server: Server) -> list[str]:
             assert previous is not None
             after = (previous.address, previous.version)
     if previous is not None:
-        findings += _check_newest(server, previous)
+        findings += _check_newest(store, previous)
     return findings
 
 
-def _check_newest(server: Server, newest: Stored) -> list[str]:
-    current = server.store.read(newest.type, newest.id)
-    if current is None or (current.version, current.body, current.updated) != (newest.version, newest.body, newest.updated):
+def _check_newest(store: Store, newest: Stored) -> list[str]:
+    """The current version is the newest of the history; a newer one may have come since the scan."""
+    for _ in range(_LOOKS):
+        current = store.read(newest.type, newest.id)
+        if current is None or current.version <= newest.version:
+            break
+        later = store.read_version(newest.type, newest.id, newest.version + 1)
+        if later is None:
+            break
+        newest = current
+    same = current is not None and current.version == newest.version
+    if not same or current is None or (current.body, current.updated) != (newest.body, newest.updated):
         return [f"{newest.address}: the current version is not the newest of its history."]
     return []
 
@@ -149,13 +253,11 @@ def _check_body(stored: Stored) -> list[str]:
     if stored.body is None:
         return []
     try:
-        resource = jsonformat.parse(zlib.decompress(stored.body, _GZIP))
+        resource = jsonformat.parse(inflate(stored.body))
     except Exception:
         return [f"{stored.address}: the body of version {stored.version} cannot be read."]
     meta = resource.get("meta", {})
-    if (resource.get("resourceType"), resource.get("id"), meta.get("versionId")) != (stored.type, stored.id, str(stored.version)):
+    said = (resource.get("resourceType"), resource.get("id"), meta.get("versionId"))
+    if said != (stored.type, stored.id, str(stored.version)):
         return [f"{stored.address}: the body of version {stored.version} says another type, id or version."]
     return []
-
-
-__all__ = ["backup_to", "check_store", "copy", "identify", "prepared", "reindex_all"]

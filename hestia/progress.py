@@ -13,7 +13,7 @@ _BAR_WIDTH = 28
 class Progress:
     """Counts `done` towards `total` (None when unknown) and shows rate and estimate.
 
-    Shape: `done` and `total` in `unit`s; `resources` are counted beside them for the rate.
+    Shape: `done` and `total` may count something else (bytes) than `resources`, which are shown, in `unit`s.
     """
 
     def __init__(self, title: str, total: int | None, *, unit: str = "resources", stream: TextIO | None = None) -> None:
@@ -28,11 +28,13 @@ class Progress:
     def __enter__(self) -> Progress:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._show(final=True)
 
     def add(self, done: int, resources: int | None = None) -> None:
-        """Counts `done` more; shows at most ten times a second."""
+        """Counts `done` more, and as many resources unless told otherwise; shows at most ten times a second."""
         self.done += done
         self.resources += done if resources is None else resources
         now = time.monotonic()
@@ -44,12 +46,13 @@ class Progress:
         """What is shown, without control characters."""
         elapsed_s = max(time.monotonic() - self._started, 1e-6)
         rate = self.resources / elapsed_s
-        text = f"{self.title}: {self.resources:,} resources, {rate:,.0f}/s"
+        counted = f"{self.resources:,} {self.unit}, {rate:,.0f}/s"
+        text = f"{self.title}: {counted}"
         if self.total:
             share = min(self.done / self.total, 1.0)
             bar = "#" * round(share * _BAR_WIDTH)
             left_s = elapsed_s * (1 - share) / share if share > 0 else 0.0
-            text = f"{self.title} [{bar:<{_BAR_WIDTH}}] {share:4.0%}  {self.resources:,} resources, {rate:,.0f}/s"
+            text = f"{self.title} [{bar:<{_BAR_WIDTH}}] {share:4.0%}  {counted}"
             text += f", {duration(left_s)} left" if share < 1 else f", {duration(elapsed_s)}"
         return text
 

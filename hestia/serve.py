@@ -1,13 +1,18 @@
 """`hestia serve`: prepares the store, loads the demo hospital once, and runs granian workers on the WSGI application.
 
-Each worker has one blocking thread and its own store connection. eventlet and Flask stay out of the FHIR path.
+Each worker has one blocking thread and its own store connection. Flask stays out of the FHIR path.
 """
 
 from __future__ import annotations
 
+import errno
+import ipaddress
 import os
+import signal
+import socket
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import click
@@ -15,15 +20,23 @@ from granian import Granian
 from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 
-from hestia.composition import Lease, connect, identify, make_server
+from fhir_server.context import Server
+from hestia.composition import IDENTITY, Lease, connect, identify, make_server
 from hestia.demo import ensure_demo
+from hestia.load import default_refused_file
 from hestia.maintain import reindex_all
 from hestia.settings import Settings, load
 
 
 def run(settings: Settings) -> None:
     """Prepares and serves until interrupted; prints the addresses to try."""
-    _prepare(settings)
+    require_free_port(settings.host, settings.port)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _prepare(settings)
+    except KeyboardInterrupt:
+        click.echo("\nStopped. Nothing that was written is lost; the next start goes on from here.")
+        sys.exit(130)
     for name, value in settings.environment().items():
         os.environ[name] = value
     server = Granian(
@@ -41,15 +54,57 @@ def run(settings: Settings) -> None:
         log_enabled=True,
         log_level="warning",  # type: ignore[arg-type]
     )
+    server.on_startup(lambda: _announce(settings))
+    server.serve()
+    click.echo("Stopped.")
+
+
+def require_free_port(host: str, port: int) -> None:
+    """Raises click.ClickException when the address cannot be listened on: before anything else is done."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        with socket.socket(family, kind, protocol) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(address)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            raise click.ClickException(
+                f"Port {port} on {host} is in use, perhaps by another `hestia serve`; choose another with --port."
+            ) from None
+        raise click.ClickException(f"Cannot listen on {host} port {port}: {error.strerror}.") from None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches a server that listens on `host`."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _announce(settings: Settings) -> None:
     base = settings.base_url
     root = base.rsplit("/", 1)[0]
-    click.echo(f"\nHestia serves FHIR R4 at  {base}   ({settings.workers} workers; Ctrl-C stops)")
+    workers = f"{settings.workers} workers" if settings.workers > 1 else "1 worker"
+    click.echo(f"\nHestia serves FHIR R4 at  {base}   ({workers}; Ctrl-C stops)")
     click.echo(f"  {root}/                  overview, counts, links to try")
     click.echo(f"  {root}/docs              interactive API documentation")
     click.echo(f"  {base}/metadata     CapabilityStatement")
     click.echo(f"  {base}/Patient?_count=5&_pretty=true")
+    if not is_loopback(settings.host):
+        click.secho(
+            f"Warning: there is no access control yet (HESTIA_AUTH=off), and {settings.host} is reachable from other"
+            " machines: everybody there reads and writes everything.",
+            fg="yellow",
+            err=True,
+        )
     sys.stdout.flush()
-    server.serve()
 
 
 def _prepare(settings: Settings) -> None:
@@ -59,19 +114,30 @@ def _prepare(settings: Settings) -> None:
         for note in identify(store, settings):
             click.echo(note)
         server = make_server(settings, store)
-        if store.get_meta("identity")["reindex"]:  # type: ignore[index]
-            with Lease(store, "migrate"):
-                if store.get_meta("identity")["reindex"]:  # type: ignore[index]
-                    reindex_all(server)
+        _reindex(server)
         if settings.demo:
-            ensure_demo(server)
+            ensure_demo(server, default_refused_file(settings.data))
     finally:
         store.close()
+
+
+def _reindex(server: Server) -> None:
+    """Makes the index anew where the settings or the version ask for it; one process does, the others wait."""
+
+    def needed() -> bool:
+        return bool((server.store.get_meta(IDENTITY) or {}).get("reindex"))
+
+    if not needed():
+        return
+    with Lease(server.store, "migrate", waiting=lambda: click.echo("Another process is indexing; waiting.")) as lease:
+        if needed():
+            reindex_all(server, lease.renew)
 
 
 def application() -> Callable[..., Any]:
     """The WSGI application of one worker, made in the worker's own process from the environment."""
     from fhir_server.app import create_app
 
-    settings = load()
+    # The environment says everything; a file is not read again.
+    settings = load(file=Path(os.devnull))
     return create_app(make_server(settings))

@@ -1,7 +1,8 @@
 """Settings: one table, the same names as environment variables, in a file and (lower case, dashes) as flags.
 
 A flag wins over the environment, the environment over the file, the file over the default. The file is TOML
-(``HESTIA_STORE = "mongodb://..."``); its path is ``--config`` or ``HESTIA_CONFIG``, by default ``hestia.toml`` where it exists.
+(``HESTIA_STORE = "mongodb://..."``); its path is ``--config`` or ``HESTIA_CONFIG``, by default ``hestia.toml`` where
+it exists.
 """
 
 from __future__ import annotations
@@ -119,23 +120,57 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("HESTIA_STORE", _store, "", "where resources live: sqlite:///relative, sqlite:////absolute or a mongodb:// URI; default hestia.db in HESTIA_DATA"),  # noqa: E501
+    Setting(
+        "HESTIA_STORE",
+        _store,
+        "",
+        "where resources live: sqlite:///relative, sqlite:////absolute or a mongodb:// URI",
+    ),
     Setting("HESTIA_DATA", _path, "var", "directory of everything that the server writes"),
     Setting("HESTIA_HOST", _text, "127.0.0.1", "address to listen on"),
     Setting("HESTIA_PORT", _whole(1, 65535), "8080", "port to listen on"),
-    Setting("HESTIA_BASE_URL", _base_url, "", "the FHIR base that clients use; default http://HOST:PORT/fhir; never taken from a request"),  # noqa: E501
-    Setting("HESTIA_BASE_ALIASES", _urls, "", "further bases, comma separated, whose absolute references count as our own"),
+    Setting(
+        "HESTIA_BASE_URL",
+        _base_url,
+        "",
+        "the FHIR base that clients use; default http://HOST:PORT/fhir; never taken from a request",
+    ),
+    Setting(
+        "HESTIA_BASE_ALIASES", _urls, "", "further bases, comma separated, whose absolute references count as our own"
+    ),
     Setting("HESTIA_WORKERS", _whole(1, 64), "2", "worker processes"),
     Setting("HESTIA_DEMO", _switch, "on", "load the demo hospital at the first start"),
     Setting("HESTIA_AUTH", _choice("off"), "off", "access control; off is the only value until it exists"),
-    Setting("HESTIA_TIMEZONE", _zone, "UTC", "zone of dates and of times without an offset in searches; changing it needs hestia reindex"),  # noqa: E501
-    Setting("HESTIA_VALIDATION", _choice("default", "strict"), "default", "strict makes errors of the warnings on writes"),
-    Setting("HESTIA_INTEGRITY", _switch, "off", "refuse references to absent resources (422) and deletes of referenced ones (409)"),  # noqa: E501
+    Setting(
+        "HESTIA_TIMEZONE",
+        _zone,
+        "UTC",
+        "zone of dates and of times without an offset in searches; changing it needs hestia reindex",
+    ),
+    Setting(
+        "HESTIA_VALIDATION", _choice("default", "strict"), "default", "strict makes errors of the warnings on writes"
+    ),
+    Setting(
+        "HESTIA_INTEGRITY",
+        _switch,
+        "off",
+        "refuse references to absent resources (422) and deletes of referenced ones (409)",
+    ),
     Setting("HESTIA_MAX_BODY", _bytes, "64MB", "largest request body; above it 413"),
-    Setting("HESTIA_CHAIN_LIMIT", _whole(1, 10_000_000), "100000", "resources at one link of a chain above which a search is too costly"),  # noqa: E501
+    Setting(
+        "HESTIA_CHAIN_LIMIT",
+        _whole(1, 10_000_000),
+        "100000",
+        "resources at one link of a chain above which a search is too costly",
+    ),
     Setting("HESTIA_FULLTEXT", _switch, "on", "word index for _text and _content; off: these are 400"),
     Setting("HESTIA_CORS_ORIGINS", _text, "*", "origins of browser apps that may call the API, comma separated, or *"),
-    Setting("HESTIA_LOG", _choice("access", "quiet"), "access", "access log (method, path, parameter names, status, time) or none"),
+    Setting(
+        "HESTIA_LOG",
+        _choice("access", "quiet"),
+        "access",
+        "access log (method, path, parameter names, status, time) or none",
+    ),
 )
 
 
@@ -173,7 +208,7 @@ class Settings:
 
 
 def sqlite_path(store: str) -> Path | None:
-    """The file that a store URI names: ``sqlite:///var/x.db`` is relative, ``sqlite:////x.db`` absolute; None for MongoDB."""
+    """The file of a store URI: ``sqlite:///var/x.db`` is relative, ``sqlite:////x.db`` absolute; None for MongoDB."""
     return Path(store.removeprefix("sqlite:///")) if store.startswith("sqlite:///") else None
 
 

@@ -1,66 +1,101 @@
-"""Whole databases from one store to another: `hestia copy`, `backup` and `restore`, also from a store that is being written to.
+"""Whole databases from one store to another: `hestia copy`, `backup` and `restore`, also from a store that is being
+written to.
 
-Everything goes along: every version with its number, time and method, deletions, the ledger of loads, the registry of search
-parameters. Index entries are extracted anew, as the target would have done. The scan of a live store is no snapshot, so the change
-feed is followed from a position taken before it until nothing is left.
+Everything goes along: every version with its number, time and method, deletions, the ledger of loads, the registry of
+search parameters. Index entries are extracted anew. The scan of a live store is no snapshot, so the change feed is
+followed from a position taken before it until nothing is left.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import groupby
+from typing import Any, Final
 
 import click
 
 from fhir_server.errors import PositionLost
-from fhir_server.storage.protocol import Store
+from fhir_server.storage.protocol import Store, Transaction
 from fhir_server.storage.writes import Stored, Version
+from hestia.composition import COPY_OF, IDENTITY
 from hestia.progress import Progress
 
-COPIED_META = ("ledger/", "generations", "registry", "identity", "demo")
-"""Prefixes of the store's own records that belong to the data. Secrets (page-token keys) stay where they are."""
+STAYING: Final = ("secrets", "lease/", "feed-epoch", COPY_OF)
+"""Prefixes of the store's own records that are no data: keys of page tokens, locks, where its feed begins."""
 
 Prepare = Callable[[Stored, bool], Version]
 """(stored version, is it the current one) -> the version with its index entries and claims."""
 
-_BATCH = 400
+_BATCH: Final = 400
+_RECORDS: Final = 500
+_ROUNDS: Final = 50
+_SILENCE_S: Final = 0.2
 
 
 def copy_store(source: Store, target: Store, prepare: Prepare, progress: Progress) -> int:
     """Copies all versions that `target` lacks; returns how many. Repeatable: what is there already is skipped.
 
-    Raises click.ClickException when the target holds other data than an earlier copy of this source.
+    `target` then holds all that was committed when the copy began, and what came until it ended. It is marked as
+    unfinished until the caller calls `finish`. Raises click.ClickException when it holds other data than an unfinished
+    copy of this source.
     """
-    _check_target(source, target)
-    for prefix in COPIED_META:
-        for key, value in source.meta_items(prefix).items():
-            target.put_meta(key, value)
-    target.put_meta("copy-of", (source.get_meta("identity") or {}).get("id"))
+    _begin(source, target)
+    _put_records(target, _records(source))
     copied = 0
     while True:
         position = source.feed_position()
-        copied += _copy_scan(source, target, prepare, progress)
+        copied += _scan(source, target, prepare, progress)
         try:
-            copied += _follow(source, target, prepare, position, progress)
+            for _ in range(_ROUNDS):
+                # A ledger record may not arrive before its data, nor stay behind it: both have to stand still between
+                # two looks. Under a load that never pauses the data wins: a repeated load writes it again.
+                before = _records(source)
+                position, followed = _follow(source, target, prepare, position, progress)
+                copied += followed
+                if not followed and before == _records(source):
+                    break
+            break
         except PositionLost:
             continue  # the feed was cut meanwhile: scan again, which skips what is there
-        break
-    for key, value in source.meta_items("ledger/").items():
-        target.put_meta(key, value)
-    target.put_meta("copy-of", None)
+    _put_records(target, before)
     return copied
 
 
-def _check_target(source: Store, target: Store) -> None:
-    if target.counts():
-        mark = target.get_meta("copy-of")
-        if mark is None or mark != (source.get_meta("identity") or {}).get("id"):
-            raise click.ClickException(
-                "The target already holds resources that are not an unfinished copy of this source. Choose an empty one."
-            )
+def finish(target: Store) -> None:
+    """Takes the mark of an unfinished copy off."""
+    target.put_meta(COPY_OF, None)
 
 
-def _copy_scan(source: Store, target: Store, prepare: Prepare, progress: Progress) -> int:
+def _begin(source: Store, target: Store) -> None:
+    identity = (source.get_meta(IDENTITY) or {}).get("id")
+    mark = target.get_meta(COPY_OF)
+    if mark is None and target.scan_versions(limit=1):
+        raise click.ClickException("The target is not empty. Choose an empty store.")
+    if mark is not None and mark != identity:
+        raise click.ClickException("The target holds an unfinished copy of another store. Choose an empty one.")
+    if identity is None:
+        raise click.ClickException("The source is not a store of Hestia: it records no identity.")
+    target.put_meta(COPY_OF, identity)
+
+
+def _records(source: Store) -> dict[str, Any]:
+    """The store's own records that belong to the data."""
+    return {key: value for key, value in source.meta_items("").items() if not key.startswith(STAYING)}
+
+
+def _put_records(target: Store, records: Mapping[str, Any]) -> None:
+    present = target.meta_items("")
+    changed = [(key, value) for key, value in records.items() if key not in present or present[key] != value]
+    for start in range(0, len(changed), _RECORDS):
+
+        def put(transaction: Transaction, some: list[tuple[str, Any]] = changed[start : start + _RECORDS]) -> None:
+            for key, value in some:
+                transaction.put_meta(key, value)
+
+        target.transact(put)
+
+
+def _scan(source: Store, target: Store, prepare: Prepare, progress: Progress) -> int:
     copied = 0
     batch: list[tuple[Stored, bool]] = []
     for pair in _with_current(_all_versions(source)):
@@ -106,9 +141,11 @@ def _import(target: Store, batch: list[tuple[Stored, bool]], prepare: Prepare) -
     return len(missing)
 
 
-def _follow(source: Store, target: Store, prepare: Prepare, position: str, progress: Progress) -> int:
+def _follow(source: Store, target: Store, prepare: Prepare, position: str, progress: Progress) -> tuple[str, int]:
+    """Copies what the feed tells until it is silent; where it stands then, and how many versions came."""
     copied = 0
-    while changes := source.feed(position, limit=_BATCH):
+    # An empty answer at once may only mean that the database has not looked far enough yet.
+    while changes := source.feed(position, limit=_BATCH, wait_s=_SILENCE_S):
         latest: dict[tuple[str, str], int] = {}
         for change in changes:
             key = (change.type, change.id)
@@ -120,10 +157,14 @@ def _follow(source: Store, target: Store, prepare: Prepare, position: str, progr
             for number in range(stored.version + 1 if stored else 1, last + 1):
                 version = source.read_version(type_, id_, number)
                 if version is None:
-                    raise click.ClickException(f"Version {number} of a {type_} is missing in the source; run hestia check.")
+                    raise click.ClickException(
+                        f"Version {number} of a {type_} is missing in the source; see hestia check."
+                    )
                 batch.append((version, number == last))
         if batch:
             copied += _import(target, batch, prepare)
             progress.add(len(batch))
         position = changes[-1].position
-    return copied
+        if len(changes) < _BATCH:
+            break  # it has been caught up with; writers that never pause would keep this here for ever
+    return position, copied

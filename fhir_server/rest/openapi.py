@@ -1,7 +1,7 @@
-"""The OpenAPI document of the REST API, from the tables that route requests. flask-smorest serves it; R4 http.html#summary.
+"""The OpenAPI document of the REST API, from the tables that route requests; flask-smorest serves it. R4 http.html#summary.
 
-Paths are generic (``/{type}/{id}``) with the types as an enumeration: 145 copies of the same paths would help nobody. What can be
-searched per type stands in the CapabilityStatement.
+Paths are generic (``/{type}/{id}``) with the types as an enumeration: 145 copies of the same paths would help nobody.
+What can be searched per type stands in the CapabilityStatement.
 """
 
 from __future__ import annotations
@@ -88,7 +88,12 @@ def describe(spec: APISpec) -> None:
         paths["/fhir" + PATHS[shape].rstrip("/")] = {**operations, "parameters": _path_parameters(PATHS[shape])}
     for operation in OPERATIONS.values():
         for level in operation.levels:
-            where = {"system": "", "type": "/{type}", "instance": "/{type}/{id}", "version": "/{type}/{id}/_history/{vid}"}[level]
+            where = {
+                "system": "",
+                "type": "/{type}",
+                "instance": "/{type}/{id}",
+                "version": "/{type}/{id}/_history/{vid}",
+            }[level]
             methods_allowed = ("post",) if operation.affects_state else ("get", "post")
             paths[f"/fhir{where}/${operation.name}"] = {
                 "parameters": _path_parameters(where),
@@ -109,7 +114,8 @@ def _operation(shape: str, method: str, interaction: Interaction) -> dict[str, A
     code = interaction.code
     found: dict[str, Any] = {
         "tags": [_tag(code)],
-        "summary": SUMMARIES[code] + (" (conditional)" if shape == "type" and method in ("PUT", "PATCH", "DELETE") else ""),
+        "summary": SUMMARIES[code]
+        + (" (conditional)" if shape == "type" and method in ("PUT", "PATCH", "DELETE") else ""),
         "operationId": f"{shape}-{method.lower()}",
         "parameters": [
             {"in": "query", "name": name, "description": text, "schema": {"type": "string"}}
@@ -129,7 +135,9 @@ def _operation(shape: str, method: str, interaction: Interaction) -> dict[str, A
         found["requestBody"] = _body(_PATCHES)
     elif interaction.body == "form":
         found["requestBody"] = {
-            "content": {"application/x-www-form-urlencoded": {"schema": {"type": "object", "additionalProperties": True}}}
+            "content": {
+                "application/x-www-form-urlencoded": {"schema": {"type": "object", "additionalProperties": True}}
+            }
         }
     return found
 

@@ -1,7 +1,7 @@
 """The pages that people look at: landing page, readable CapabilityStatement, interactive API documentation. Flask.
 
-FHIR requests never come here (rest/wsgi.py takes them first). Nothing on these pages is patient data: counts and links only; what the
-console on the landing page shows, it fetches from the API as any client does.
+FHIR requests never come here (rest/wsgi.py takes them first). Nothing on these pages is patient data: counts and links
+only; what the console on the landing page shows, it fetches from the API as any client does.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-import swagger_ui_bundle
+import swagger_ui_bundle  # type: ignore[import-untyped]
 from flask import Flask, Response, render_template, send_from_directory
 from flask_smorest import Api, Blueprint
 from marshmallow import Schema, fields
@@ -107,7 +107,9 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
     def failed(error: HTTPException) -> tuple[str, int]:
         status = error.code or 500
         title = {404: "There is no such page", 405: "This page cannot be used that way"}.get(status, error.name)
-        return render_template("message.html", page="", title=title, text="The FHIR API is below the FHIR base address."), status
+        return render_template(
+            "message.html", page="", title=title, text="The FHIR API is below the FHIR base address."
+        ), status
 
     return app
 
@@ -119,10 +121,22 @@ def links_to_try(types: set[str]) -> list[tuple[str, str]]:
         ({"Patient"}, "The first five patients", "Patient?_count=5"),
         ({"Patient"}, "Patients by name, in Chinese", "Patient?name=王"),
         ({"Patient"}, "Born in the sixties, oldest first", "Patient?birthdate=ge1960&birthdate=lt1970&_sort=birthdate"),
-        ({"Observation"}, "Systolic pressure above 140", "Observation?component-code-value-quantity=8480-6$gt140&_count=5"),
+        (
+            {"Observation"},
+            "Systolic pressure above 140",
+            "Observation?component-code-value-quantity=8480-6$gt140&_count=5",
+        ),
         ({"Observation", "Patient"}, "A chain: results of women", "Observation?subject:Patient.gender=female&_count=5"),
-        ({"Condition", "Patient"}, "Patients who have hypertension (_has)", "Patient?_has:Condition:subject:code=I10&_count=5"),
-        ({"Encounter"}, "Visits with their patients (_include)", "Encounter?_include=Encounter:subject&_count=5&_sort=-date"),
+        (
+            {"Condition", "Patient"},
+            "Patients who have hypertension (_has)",
+            "Patient?_has:Condition:subject:code=I10&_count=5",
+        ),
+        (
+            {"Encounter"},
+            "Visits with their patients (_include)",
+            "Encounter?_include=Encounter:subject&_count=5&_sort=-date",
+        ),
         ({"Slot"}, "Free appointments", "Slot?status=free&_sort=start&_count=5&_include=Slot:schedule"),
         ({"MedicationRequest"}, "Prescriptions, counted", "MedicationRequest?_summary=count"),
         ({"Patient"}, "Why is it fast? The plan of a search", "Patient?name=li&_explain=true"),
