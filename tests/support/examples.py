@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import fcntl
 import hashlib
+import json
 import os
 import subprocess
 import tarfile
@@ -72,3 +73,9 @@ def texts() -> Iterator[tuple[str, bytes]]:
     """(file name, JSON text) of every resource of the package."""
     for path in paths():
         yield path.name, path.read_bytes()
+
+
+def address(text: bytes) -> str:
+    """``Type/id`` of a resource; names of files are not always that."""
+    resource = json.loads(text)
+    return f"{resource['resourceType']}/{resource['id']}"
