@@ -204,10 +204,12 @@ def select_all(select: Select, corpus: Corpus) -> list[Document]:
 
 def sort_value(key: SortKey, document: Document, corpus: Corpus) -> Scalar | None:
     """What one rule of `_sort` compares: the minimum ascending, the maximum descending; None without a value."""
+    if key.shape in ("updated", "id") and is_contained(document):
+        return None
     if key.shape == "updated":
-        return corpus.updated(document.address.partition("#")[0])
+        return corpus.updated(document.address)
     if key.shape == "id":
-        return document.address.partition("#")[0].partition("/")[2]
+        return document.address.partition("/")[2]
     shift = _shift(document)
     wanted = {number | shift for number in key.params}
     entries: Sequence[Entry] = document.keys if key.shape == "key" else document.ranges

@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from math import sqrt
-from typing import Any
+from typing import Any, assert_never
 
 import apsw
 
@@ -353,6 +353,8 @@ class Searcher:
                         more, f"substr(d.address, {len(name) + 2})", f"d.address{down}, d.rid",
                     ))
                 return streams
+            case _:
+                assert_never(key.shape)
 
     # -- contained resources -------------------------------------------------------------------------------------------
 
@@ -536,10 +538,12 @@ def sort_value(key: SortKey, contained: str, document: Document) -> Sql:
             where, arguments = tids_of("s.tid", shift(key.params, contained))
             column = "high" if key.descending else "low"
             return f"(SELECT {best}(+s.{column}) FROM span s WHERE s.rid = {document.rid} AND {where})", arguments
-        case "updated":
-            return f"(SELECT updated FROM resource WHERE rid = {document.rid})", ()
-        case "id":
-            return f"(SELECT substr(address, instr(address, '/') + 1) FROM resource WHERE rid = {document.rid} AND state = 1)", ()
+        case "updated" | "id":
+            # Contained documents have neither (ast.py, Field).
+            value = "updated" if key.shape == "updated" else "substr(address, instr(address, '/') + 1)"
+            return f"(SELECT {value} FROM resource WHERE rid = {document.rid} AND state = 1)", ()
+        case _:
+            assert_never(key.shape)
 
 
 def first_value(key: SortKey, contained: str) -> Sql:
@@ -561,6 +565,8 @@ def first_value(key: SortKey, contained: str) -> Sql:
             ), arguments
         case "updated" | "id":
             return "1", ()
+        case _:
+            assert_never(key.shape)
 
 
 def beyond(sort: Sequence[SortKey], names: Sequence[str], after: Position, last: str = "rid") -> Sql:
