@@ -14,7 +14,7 @@ from typing import Any, Final, TypeAlias
 from fhir_server.context import FhirRequest
 from fhir_server.errors import BadRequest, UnsupportedMediaType
 from fhir_server.fhirpath import patch as fhirpath_patch
-from fhir_server.interactions import jsonpatch
+from fhir_server.interactions import jsonpatch, xmlpatch
 from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat, xmlformat
 from fhir_server.writing import Write
@@ -26,7 +26,7 @@ XML_PATCH: Final = "application/xml-patch+xml"
 _FHIR_JSON: Final = ("application/fhir+json", "application/json", "application/json+fhir")
 _FHIR_XML: Final = ("application/fhir+xml", "application/xml", "application/xml+fhir")
 
-MEDIA_TYPES: Final[tuple[str, ...]] = (JSON_PATCH, "application/fhir+json", "application/fhir+xml")
+MEDIA_TYPES: Final[tuple[str, ...]] = (JSON_PATCH, XML_PATCH, "application/fhir+json", "application/fhir+xml")
 """What the CapabilityStatement says of patches."""
 
 
@@ -76,12 +76,14 @@ def _from_bytes(data: bytes, content_type: str) -> Patch:
     if name == JSON_PATCH:
         operations = jsonformat.parse(data)
         return lambda resource: jsonpatch.apply(resource, operations)
+    if name == XML_PATCH:
+        return lambda resource: xmlpatch.apply(resource, data)
     if name in _FHIR_JSON:
         return _fhirpath(jsonformat.parse(data))
     if name in _FHIR_XML:
         return _fhirpath(xmlformat.parse(data))
     raise UnsupportedMediaType(
-        f"A patch is {JSON_PATCH}, or Parameters as application/fhir+json or application/fhir+xml."
+        f"A patch is {JSON_PATCH}, {XML_PATCH}, or Parameters as application/fhir+json or application/fhir+xml."
     )
 
 

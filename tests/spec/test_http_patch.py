@@ -79,6 +79,17 @@ def test_fhirpath_patch_in_xml(client: Client) -> None:
     assert "birthDate" not in answer.json
 
 
+def test_xml_patch(client: Client) -> None:
+    client.store(patient("a", birthDate="1980-01-01"))
+    body = (
+        b'<diff xmlns:f="http://hl7.org/fhir"><replace sel="f:Patient/f:birthDate/@value">1990-09-09</replace></diff>'
+    )
+    answer = client.patch("/Patient/a", body, type="application/xml-patch+xml")
+    assert answer.status == 200
+    assert answer.json["birthDate"] == "1990-09-09"
+    assert client.patch("/Patient/a", b"<diff", type="application/xml-patch+xml").status == 400
+
+
 def test_patch_of_unknown_and_deleted_resources(client: Client) -> None:
     assert client.patch("/Patient/never", []).status == 404
     client.store(patient("a", active=True))
