@@ -165,6 +165,18 @@ def _branches(expression: str, context: str) -> tuple[Branch, ...] | None:
     return None if found is None else tuple(dict.fromkeys(found))
 
 
+def _component_type(declared: ParamType, found: tuple[Branch, ...] | None) -> ParamType:
+    """DocumentReference.relationship names the definitions of its two components the wrong way round: the code would
+    be a reference, and the target a token. The elements decide.
+    """
+    types = {branch.type for branch in found or ()}
+    if declared == "reference" and types == {"code"}:
+        return "token"
+    if declared == "token" and types == {"Reference"}:
+        return "reference"
+    return declared
+
+
 def _components(
     source: Iterable[Mapping[str, Any]], found: tuple[Branch, ...] | None, known: Mapping[str, Mapping[str, Any]]
 ) -> tuple[Component, ...]:
@@ -174,11 +186,12 @@ def _components(
         definition = known.get(item["definition"].split("|", 1)[0])
         if definition is None:
             raise KeyError(item["definition"])
+        branches = _branches(item["expression"], focus)
         components.append(
             Component(
-                definition["type"],
+                _component_type(definition["type"], branches),
                 item["expression"],
-                _branches(item["expression"], focus),
+                branches,
                 tuple(definition.get("target", ())),
             )
         )
@@ -248,7 +261,10 @@ def _official(type_name: str, item: Mapping[str, Any]) -> Param:
 
 
 def _kind(param: Param) -> tuple[Any, ...]:
-    return (param.type, param.usage, tuple((one.type, one.expression) for one in param.components))
+    # Bundle.composition and Bundle.message have one expression, and different entries: its first resource, of a type.
+    inline = any(branch.type == "Resource" for branch in param.branches or ())
+    parts = tuple((one.type, one.expression) for one in param.components)
+    return (param.type, param.usage, parts, param.targets if inline else ())
 
 
 def _view(param: Param, others: list[Param]) -> Param:

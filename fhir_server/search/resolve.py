@@ -88,6 +88,9 @@ Plan: TypeAlias = "Callable[[tuple[str, ...], list[Issue]], Node | Windowed]"
 MAX_HIERARCHY: Final = 10
 """Levels that ``:above`` and ``:below`` on references follow."""
 
+MAX_SORT_KEYS: Final = 10
+"""Different keys of one ``_sort``; more are refused as too costly."""
+
 RESULT_PARAMETERS: Final = frozenset(
     {
         "_sort", "_count", "_include", "_revinclude", "_summary", "_elements", "_total", "_contained", "_containedType",
@@ -96,6 +99,7 @@ RESULT_PARAMETERS: Final = frozenset(
 )  # fmt: skip
 
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_SORT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,63}", re.ASCII)
 _SUMMARIES: Final = ("true", "text", "data", "count", "false")
 
 
@@ -586,7 +590,10 @@ class Resolver:
         key, named = self.references.key(value)
         if named and key != f"{named}/{key[len(named) + 1 :]}":
             named = named if not param.restrict or named == param.restrict else "?"
-            return None if named == "?" or type_ is not None else Compare("key", "=", key)
+            if named == "?" or type_ is not None:
+                return None
+            # The url of a canonical looks like a reference to another server; a stored one may carry a version.
+            return canonical_test(value) if param.canonical and key == value else Compare("key", "=", key)
         if named:
             if type_ is not None and named != type_:
                 raise bad(f"A value of `{param.code}:{type_}` names another type.")
@@ -1353,8 +1360,10 @@ class _Options:
         descending = rule.startswith("-")
         code = rule[1:] if descending else rule
         if code in ("_id", "_lastUpdated"):
-            self.sort.append(SortKey((), "id" if code == "_id" else "updated", descending))
+            self._sort_by(SortKey((), "id" if code == "_id" else "updated", descending))
             return
+        if not _SORT_NAME.fullmatch(code):
+            raise bad("`_sort` names search parameters, each after `-` to descend, with commas between them.")
         try:
             found = self.owner._param(self.types, code)
         except Unknown as unknown:
@@ -1372,7 +1381,15 @@ class _Options:
         if len(shapes) > 1:
             raise BadRequest(f"Results of these types cannot be sorted by `{code}` together.", code="not-supported")
         numbers = tuple(number for param in params for number in param.numbers)
-        self.sort.append(SortKey(numbers, shapes.pop(), descending))
+        self._sort_by(SortKey(numbers, shapes.pop(), descending))
+
+    def _sort_by(self, key: SortKey) -> None:
+        """Adds a key; one that repeats an earlier one changes no order."""
+        if any((one.params, one.shape) == (key.params, key.shape) for one in self.sort):
+            return
+        if len(self.sort) == MAX_SORT_KEYS:
+            raise BadRequest(f"Results can be sorted by {MAX_SORT_KEYS} parameters at most.", code="too-costly")
+        self.sort.append(key)
 
     def _unapply(self, rule: str) -> None:
         """Takes a rule that was ignored out of what `self` shows."""
