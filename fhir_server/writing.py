@@ -109,6 +109,8 @@ METHODS: Final = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete":
 ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
 """R4 http.html#trules: DELETE, POST, PUT and PATCH, then GET."""
 
+_TWICE: Final = "Two entries of the transaction write the same resource."
+
 _TERMINOLOGY: Final = frozenset(("CodeSystem", "ValueSet", "ConceptMap", "NamingSystem"))
 
 
@@ -372,6 +374,7 @@ class Plan:
         taken: set[str] = set()
         deleted: frozenset[str] | None = None
         creating: dict[str, int] = {}
+        changing: set[str] = set()
         for index in self.order:
             write = self.writes[index]
             if write.action != "delete" and deleted is None:
@@ -379,20 +382,17 @@ class Plan:
             found = self._target(index, tx, deleted or frozenset())
             if write.action == "create" and write.criteria is not None and not found[0].found:
                 found = [self._among_created(index, found[0], creating, tx)]
-            elif write.criteria is not None and write.action in ("update", "patch") and self._meets_created(write, tx):
-                raise _refuse(
-                    BadRequest("The criteria match a resource that the same transaction creates.", code="conflict"),
-                    write,
-                )
+            elif write.criteria is not None and write.action in ("update", "patch"):
+                if write.criteria.key in changing or self._meets_created(write, tx):
+                    raise _refuse(BadRequest(_TWICE, code="conflict"), write)
+                changing.add(write.criteria.key)
             targets[index] = found
             for target in found:
                 if target.found or target.alias is not None:
                     continue
                 address = f"{write.type}/{target.id}"
                 if address in taken:
-                    raise _refuse(
-                        BadRequest("Two entries of the transaction write the same resource.", code="conflict"), write
-                    )
+                    raise _refuse(BadRequest(_TWICE, code="conflict"), write)
                 taken.add(address)
         return targets
 

@@ -206,6 +206,7 @@ def transaction(
     issues: list[Issue] = []
     failure: FhirError | None = None
     links = Links(repository)
+    named: set[str] = set()
     for index, item in enumerate(items):
         try:
             entry = _read_entry(repository, index, item, prefer, handling)
@@ -213,6 +214,9 @@ def transaction(
             if entry.interaction.plan is not None:
                 write = entry.interaction.plan(repository, entry.request)
                 write.full_url = entry.full_url
+                if entry.full_url and entry.full_url in named:
+                    raise BadRequest("Two entries have the same fullUrl.", code="duplicate")
+                named.add(entry.full_url)
                 writes.append(write)
         except FhirError as error:
             failure = relabel(error, f"Bundle.entry[{index}]")

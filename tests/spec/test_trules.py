@@ -93,6 +93,8 @@ def test_prefer_return_in_a_transaction(client: Client, prefer: str, expected: s
         (entry("PUT", "Patient/a", identified("1", "a")), entry("PUT", f"Patient?{MRN}", identified("1"))),
         (entry("DELETE", f"Patient?{MRN}"), entry("PUT", "Patient/a", identified("1", "a"))),
         (entry("POST", "Patient", identified("2")), entry("PUT", "Patient?identifier=2", identified("2"))),
+        (entry("PUT", "Patient?identifier=2", identified("2")), entry("PUT", "Patient?identifier=2", identified("2"))),
+        (entry("POST", "Patient", named("X"), A), entry("POST", "Patient", named("Y"), A)),
     ],
 )
 def test_the_same_identity_twice_fails_the_transaction(
