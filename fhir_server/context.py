@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fhir_server import registries
+from fhir_server import registries, reindexing
 from fhir_server.errors import Issue
 
 if TYPE_CHECKING:
@@ -55,6 +55,9 @@ class Settings:
     software_version: str = "0.1.0"
 
 
+_RECHECK_S: Final = 0.5
+
+
 def clock() -> int:
     """Now, in microseconds since 1970."""
     return time.time_ns() // 1000
@@ -85,6 +88,8 @@ class Server:
     registry_checked: float = 0.0
     registry_seen: tuple[int, int] = (0, 0)
     terminology_generation: int = 0
+    rechecks: list[float] = field(default_factory=list)
+    """When (time.monotonic) to look for late writes of an older registry; see reindexing.announce."""
     started: int = field(default_factory=clock)
     cache: dict[Any, Any] = field(default_factory=dict)
     """Things derived from the registry (CapabilityStatement); emptied when it changes."""
@@ -95,6 +100,9 @@ class Server:
         if now - self.registry_checked >= self.settings.registry_check_s:
             self.registry_checked = now
             registries.load(self)
+            if self.rechecks and now >= self.rechecks[0]:
+                self.rechecks.pop(0)
+                reindexing.reindex_stale(self, now + _RECHECK_S)
 
 
 class RequestContext:

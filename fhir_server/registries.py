@@ -9,6 +9,7 @@ which of them are ready.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,6 +24,9 @@ from fhir_server.storage.writes import Stored, Version
 
 if TYPE_CHECKING:
     from fhir_server.context import Server
+
+_RECHECKS_S: Final = (2.0, 10.0, 70.0)
+"""A transaction lives a minute at most (MongoDB's transactionLifetimeLimitSeconds)."""
 
 GENERATIONS: Final = "generations"
 REGISTRY: Final = "registry"
@@ -100,6 +104,9 @@ def load(server: Server) -> None:
     server.terminology_generation = int(record.get("terminology", 0))
     seen = (int(record.get("registry", 0)), int(record.get("ready", 0)))
     if seen != server.registry_seen:
+        if seen[1] != server.registry_seen[1]:
+            now = time.monotonic()
+            server.rechecks = [now + later for later in _RECHECKS_S]
         install(server, build(server.store, seen[0]))
         server.registry_seen = seen
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fhir_server import registries
-from fhir_server.context import Server
 from fhir_server.storage.protocol import Transaction
 from fhir_server.storage.writes import Stored, Version
 from fhir_server.writing import parse_body
+
+if TYPE_CHECKING:
+    from fhir_server.context import Server
 
 _BATCH: Final = 200
 
@@ -61,7 +63,10 @@ def reindex_stale(server: Server, deadline: float = float("inf")) -> tuple[int, 
 def announce(server: Server) -> bool:
     """Marks the custom parameters of the current registry as ready; False when the registry has changed meanwhile.
 
-    Readiness changes no entries, so the number stays; other workers see it with their next look at the records.
+    Readiness changes no entries, so the number stays; other workers see it with their next look at the records. A write
+    that began before the registry changed, and commits after this, was extracted with the older one on a store whose
+    transactions do not wait for each other. For as long as such a transaction can live, all workers look for late ones
+    (`Server.rechecks`) and extract them again.
     """
     number = server.registry.version
     keys = registries.custom_keys(server.registry)
@@ -78,9 +83,5 @@ def announce(server: Server) -> bool:
 
     marked = server.store.transact(mark)
     if marked:
-        # A write that began before this one may still commit entries of an older registry on a store whose transactions
-        # do not see each other; it is found here.
-        if server.store.stale(number, 1):
-            return False
         registries.load(server)
     return marked

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from fhir_server import registries
+from fhir_server.search import registry
+from fhir_server.search.extract import Extractor
 from tests.spec.conftest import Build
 from tests.support.http import Answer, Client
 from tests.support.resources import observation, patient
@@ -179,6 +182,26 @@ def test_a_write_of_a_worker_that_has_not_noticed_is_extracted_again(build: Buil
     assert reindex(client)["complete"] is True
     other.store(shod("late", "42"))
     assert client.get("/Patient?shoe=42").matches == ["late"]
+
+
+def test_a_late_write_of_an_older_registry_is_found_and_extracted_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A transaction that read the registry before it changed can commit after the reindex, where stores allow it."""
+    client.put("/SearchParameter/shoe", shoe_size())
+    before = client.server.registry
+    assert reindex(client)["complete"] is True
+    client.server.registry = registry.builtin()
+    client.server.extractor = Extractor(client.server.registry, client.server.extractor.settings)
+    with monkeypatch.context() as patched:
+        patched.setattr(registries, "version", lambda transaction: 0)
+        patched.setattr(registries, "load", lambda server: None)
+        client.store(shod("late", "42"))
+    client.server.registry_seen = (0, 0)
+    assert client.get("/Patient?shoe=42").matches == []
+    client.server.rechecks = [0.0]
+    assert client.get("/Patient?shoe=42").matches == ["late"]
+    assert before.version == client.server.registry.version
 
 
 def test_a_parameter_that_changes_is_indexed_anew(client: Client) -> None:

@@ -279,6 +279,43 @@ def test_explain_shows_the_tree_and_the_plan(client: Client) -> None:
     assert "plan" in names
 
 
+# --- what must be loud ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.both_stores
+def test_a_chain_that_is_too_costly_is_400(build: Build) -> None:
+    client = build(chain_limit=2)
+    client.store(*(named("Many", f"p{number}") for number in range(3)), observation("o", "Patient/p0"))
+    answer = client.get("/Observation?subject.family=many")
+    assert answer.status == 400
+    assert answer.json["issue"][0]["code"] == "too-costly"
+    assert client.get("/Observation?subject._id=p0,p1").matches == ["o"]
+
+
+@pytest.mark.both_stores
+def test_codes_of_an_unknown_value_set_are_400_and_name_it(client: Client) -> None:
+    client.store(observation("o", code={"coding": [{"system": "http://example.org/s", "code": "c"}]}))
+    path = "/Observation?code:in=http://example.org/ValueSet/v"
+    answer = client.get(path)
+    assert answer.status == 400
+    assert answer.json["issue"][0]["code"] == "not-found"
+    assert "http://example.org/ValueSet/v" in answer.json["issue"][0]["diagnostics"]
+    include = {"system": "http://example.org/s", "concept": [{"code": "c"}]}
+    client.store(
+        {
+            "resourceType": "ValueSet",
+            "id": "v",
+            "url": "http://example.org/ValueSet/v",
+            "status": "active",
+            "compose": {"include": [include]},
+        }
+    )
+    assert client.get(path).matches == ["o"]
+    assert client.get("/Observation?code:in=ValueSet/v").matches == ["o"]
+    client.delete("/ValueSet/v")
+    assert client.get(path).status == 400
+
+
 # --- cursors and logs -------------------------------------------------------------------------------------------------
 
 
