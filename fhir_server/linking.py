@@ -134,7 +134,7 @@ class Links:
         """Whether the write refers to an entry whose address is not what was expected."""
         if not addresses:
             return False
-        uses = self._uses.get(id(write), frozenset())
+        uses = self._uses.get(id(write), set())
         return any(_normal(url) in uses for url in addresses)
 
     def resolved(self, write: Write, addresses: Mapping[str, str], conditional: Mapping[str, str]) -> dict[str, Any]:

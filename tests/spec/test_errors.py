@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from fhir_server.errors import Busy
 from tests.support.http import Client
 from tests.support.resources import patient
 
@@ -78,3 +79,14 @@ def test_an_unexpected_failure_is_500_without_its_text(
 def test_a_request_id_that_could_forge_log_lines_is_replaced(client: Client) -> None:
     assert client.get("/metadata", x_request_id="a b\n500").headers["x-request-id"] != "a b\n500"
     assert client.get("/metadata", x_request_id="ok-1.2").headers["x-request-id"] == "ok-1.2"
+
+
+def test_a_failing_read_is_an_outcome_too(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain read takes a short way, which leaves failures to the general one."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise Busy
+
+    monkeypatch.setattr(type(client.server.store), "read", fail)
+    answer = client.get("/Patient/a")
+    assert (answer.status, answer.headers["retry-after"]) == (503, "1")
