@@ -558,3 +558,17 @@ def test_a_transaction_with_a_ledger_key_is_executed_once(client: Client) -> Non
     for _ in range(2):
         assert execute_bundle(repository, batch, ledger_key="ledger/2") is not None
     assert client.get("/Patient").json["total"] == 2
+
+
+def test_a_transaction_in_xml(client: Client) -> None:
+    body = (
+        f'<Bundle xmlns="http://hl7.org/fhir"><type value="transaction"/><entry><fullUrl value="{A}"/><resource><Patient>'
+        '<active value="true"/></Patient></resource><request><method value="POST"/><url value="Patient"/></request></entry>'
+        '<entry><resource><Observation><status value="final"/><code><text value="x"/></code>'
+        f'<subject><reference value="{A}"/></subject></Observation></resource>'
+        '<request><method value="POST"/><url value="Observation"/></request></entry></Bundle>'
+    )
+    answer = client.request("POST", "", body.encode(), type="application/fhir+xml", accept="application/fhir+json")
+    assert statuses(answer) == ["201", "201"]
+    assert client.get(f"/Observation?subject=Patient/{id_of(answer, 0)}").json["total"] == 1
+    assert b"<Bundle" in client.request("POST", "", body.encode(), type="application/fhir+xml", accept="text/xml").body
