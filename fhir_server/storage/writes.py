@@ -38,9 +38,12 @@ class Version:
         return self.body is None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, unsafe_hash=True)
 class Stored:
-    """One version as a store gives it back. `body` is the gzip member as it was written; None for a deletion."""
+    """One version as a store gives it back. `body` is the gzip member as it was written; None for a deletion.
+
+    Nobody changes one; it is not frozen because that would triple the time to make it, and pages are made of them.
+    """
 
     type: str
     id: str

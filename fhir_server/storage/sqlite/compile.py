@@ -48,6 +48,8 @@ LISTED_LINKS = 1000
 BRANCHES = 64
 """Range tests with more alternatives than this are evaluated as written, without index ranges."""
 COUNTS_KEPT_S = 30.0
+MOST_WRITES_PER_S = 50_000
+"""More entries of one term than a store can write in a second: bounds how far a remembered count can be off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -723,8 +725,12 @@ class Compiler:
         """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain limit."""
         if selection.where is NEVER:
             return []
-        text, arguments = selection.driver()
         most = min(LISTED_LINKS, self._chain_limit)
+        where = selection.where
+        one_term = isinstance(where, Keys) and len(where.tids) == 1 and selection.typed and selection.bound
+        if one_term and self._certainly_between(where.tids[0], most, self._chain_limit):  # type: ignore[attr-defined]
+            return None
+        text, arguments = selection.driver()
         rids = [rid for (rid,) in self._execute(f"{text} LIMIT ?", (*arguments, most + 1)).fetchall()]
         if len(rids) <= most:
             return rids
@@ -732,8 +738,20 @@ class Compiler:
             limit = self._chain_limit + 1
             count = self._execute(f"SELECT count(*) FROM ({text} LIMIT ?)", (*arguments, limit)).get
             if count < limit:
+                if one_term:
+                    self._counts[where.tids[0]] = (count, limit, time.monotonic() + COUNTS_KEPT_S)  # type: ignore[attr-defined]
                 return None
         raise TooCostly(f"A link of a chain selects more than {self._chain_limit} resources; narrow it.")
+
+    def _certainly_between(self, tid: int, least: int, most: int) -> bool:
+        """Whether a remembered count of a term shows that it is still above `least` and not above `most`, whatever was written since."""
+        known = self._counts.get(tid)
+        if known is None:
+            return False
+        count, counted, expires = known
+        age = time.monotonic() - (expires - COUNTS_KEPT_S)
+        change = int(age * MOST_WRITES_PER_S) + 100
+        return count < counted and age < COUNTS_KEPT_S and count - change > least and count + change <= most
 
     def _linked(self, params: tuple[int, ...], target: Selection) -> Condition:
         rids = self._links(target)

@@ -94,7 +94,7 @@ def connect(path: Path, *, create: bool, cache_mb: int, busy_timeout_s: float) -
 def _configure(connection: apsw.Connection, cache_mb: int) -> None:
     application = connection.pragma("application_id")
     if application == 0 and not connection.pragma("page_count"):
-        connection.pragma("page_size", 8192)
+        connection.pragma("page_size", 4096)
     connection.pragma("cache_size", -1024 * cache_mb)
     connection.pragma("mmap_size", 0)
     connection.pragma("temp_store", "MEMORY")
@@ -104,7 +104,7 @@ def _configure(connection: apsw.Connection, cache_mb: int) -> None:
     if mode not in ("wal", "memory"):
         raise UnusableStore(f"The store's file system does not support WAL (journal_mode is {mode}).")
     connection.pragma("synchronous", "FULL")
-    connection.pragma("wal_autocheckpoint", 2000)
+    connection.pragma("wal_autocheckpoint", 8000)
     connection.pragma("journal_size_limit", 64 * 1024 * 1024)
 
 

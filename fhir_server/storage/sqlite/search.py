@@ -16,7 +16,7 @@ from typing import Any, assert_never
 
 import apsw
 
-from fhir_server.search.ast import ANY, Exists, Include, Not, Scalar, Search, SortKey
+from fhir_server.search.ast import ANY, Compare, Exists, Include, Not, Scalar, Search, SortKey
 from fhir_server.storage.protocol import SearchPage
 from fhir_server.storage.sqlite.compile import (
     ALWAYS,
@@ -39,6 +39,9 @@ from fhir_server.storage.writes import Stored
 Position = tuple[Scalar | None, ...]
 
 ROW = "r.address, r.version, r.updated, r.method, r.body, r.registry, r.rid"
+ONE_TERM = (
+    f"SELECT {ROW} FROM posting d CROSS JOIN resource r ON r.rid = d.rid WHERE d.tid = ? AND d.rid > ? ORDER BY d.rid LIMIT ?"
+)
 PROBE_COST = 4.0
 """Cost of probing one document, in units of collecting one rid."""
 SORT_STREAMS = 24
@@ -55,6 +58,45 @@ class Searcher:
         self._execute = connection.execute
         self._counts: dict[int, tuple[int, int, float]] = {}
         self._sizes: dict[int | None, tuple[int, float]] = {}
+
+    def quick_page(self, search: Search) -> SearchPage | None:
+        """The page of a search for one token, identifier or reference and nothing else: one statement, and so no transaction.
+
+        None when the search is not of this kind.
+        """
+        select = search.select
+        where = select.where
+        if (
+            type(where) is not Exists
+            or search.sort
+            or search.includes
+            or search.total
+            or search.count <= 0
+            or select.contained != "no"
+            or where.shape != "key"
+            or len(where.params) != 1
+            or type(where.test) is not Compare
+            or where.test.op != "="
+            or select.types is None
+            or len(select.types) != 1
+        ):
+            return None
+        terms, param = self._terms, where.params[0]
+        if terms.type_number(select.types[0]) != terms.param_type(param):
+            return None
+        tid = terms.find(param, where.test.value)  # type: ignore[arg-type]
+        if tid is None:
+            return SearchPage(total=0 if search.after is None else None)
+        floor = search.after[0] if search.after else 0
+        rows = self._execute(ONE_TERM, (tid, floor, search.count + 1)).fetchall()
+        page = SearchPage()
+        if len(rows) > search.count:
+            rows.pop()
+            page.next = (rows[-1][6],)
+        elif search.after is None:
+            page.total = len(rows)
+        page.matches = [stored(row) for row in rows]
+        return page
 
     def page(self, search: Search) -> SearchPage:
         """See Reader.search."""
@@ -148,7 +190,13 @@ class Searcher:
         elif parts:
             # Collecting m rids costs m; walking n documents of which m match costs about limit * n / m probes.
             most = int(sqrt(limit * PROBE_COST * (self._size(None) + 1))) + 200
-            driver, _ = self._best(selection, most)
+            if len(parts) == 1 and parts[0].driven and not selection.guards(document := Document("d.rid", None, 0)):
+                text, arguments = parts[0].driver()
+                collected = self._execute(f"{text} LIMIT ?", (*arguments, most)).fetchall()
+                if len(collected) < most:
+                    return self._rows_of(collected, floor, limit)
+            else:
+                driver, _ = self._best(selection, most)
             if driver is None:
                 ordered = [part for part in parts if isinstance(part, Keys) and len(part.tids) == 1]
                 if ordered:
@@ -173,12 +221,19 @@ class Searcher:
                 (driver.tids[0], floor, *more, limit),
             ).fetchall()
         text, arguments = driver.driver()
-        tests, more = conjunction([part.predicate(document) for part in rest] + selection.guards(document))
-        return self._execute(
-            f"SELECT {ROW} FROM (SELECT DISTINCT d.rid AS rid FROM ({text}) d WHERE d.rid > ? AND {tests} ORDER BY d.rid LIMIT ?) x "
-            "CROSS JOIN resource r ON r.rid = x.rid",
-            (*arguments, floor, *more, limit),
-        ).fetchall()
+        guards = [part.predicate(document) for part in rest] + selection.guards(document)
+        if guards:
+            tests, more = conjunction(guards)
+            text, arguments = f"SELECT d.rid FROM ({text}) d WHERE {tests}", arguments + more
+        return self._rows_of(self._execute(text, arguments).fetchall(), floor, limit)
+
+    def _rows_of(self, collected: list[tuple[int]], floor: int, limit: int) -> list[tuple[Any, ...]]:
+        """The resource rows of some rids above `floor`, in order of rid, each once."""
+        rids = sorted({rid for (rid,) in collected if rid > floor})[:limit]
+        if not rids:
+            return []
+        # carray is read in its order
+        return self._execute(f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value", (carray(rids),)).fetchall()
 
     # -- totals --------------------------------------------------------------------------------------------------------
 
@@ -265,8 +320,9 @@ class Searcher:
             chosen, only = first_value(key, selection.contained)
             for text, arguments, value, order in streams:
                 walked = f"SELECT {value} AS value, d.rid AS rid, {'d.tid AS tid, d.n AS n' if key.shape == 'range' else 'd.tid AS tid' if key.shape == 'key' else '0'} FROM {text} ORDER BY {order}"
+                # CASE keeps the order: whether it is the document's first value is asked of matches only.
                 rows = self._execute(
-                    f"SELECT d.value, d.rid FROM ({walked} LIMIT ?) d WHERE {tests} AND {chosen} LIMIT ?",
+                    f"SELECT d.value, d.rid FROM ({walked} LIMIT ?) d WHERE CASE WHEN {tests} THEN {chosen} ELSE 0 END LIMIT ?",
                     (*arguments, -1 if budget is None else budget, *more, *only, limit),
                 ).fetchall()
                 if budget is not None and len(rows) < limit and self._execute(

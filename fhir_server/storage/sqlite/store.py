@@ -135,6 +135,9 @@ class SqliteStore:
 
     def search(self, search: Search) -> SearchPage:
         """See Reader.search."""
+        page = self._searcher.quick_page(search)
+        if page is not None:
+            return page
         with self._snapshot():
             return self._searcher.page(search)
 
