@@ -562,8 +562,9 @@ def test_a_transaction_with_a_ledger_key_is_executed_once(client: Client) -> Non
 
 def test_a_transaction_in_xml(client: Client) -> None:
     body = (
-        f'<Bundle xmlns="http://hl7.org/fhir"><type value="transaction"/><entry><fullUrl value="{A}"/><resource><Patient>'
-        '<active value="true"/></Patient></resource><request><method value="POST"/><url value="Patient"/></request></entry>'
+        '<Bundle xmlns="http://hl7.org/fhir"><type value="transaction"/>'
+        f'<entry><fullUrl value="{A}"/><resource><Patient><active value="true"/></Patient></resource>'
+        '<request><method value="POST"/><url value="Patient"/></request></entry>'
         '<entry><resource><Observation><status value="final"/><code><text value="x"/></code>'
         f'<subject><reference value="{A}"/></subject></Observation></resource>'
         '<request><method value="POST"/><url value="Observation"/></request></entry></Bundle>'
