@@ -40,7 +40,9 @@ def prepared(server: Server) -> transfer.Prepare:
             registry=server.registry.version,
         )
         if current and stored.body is not None:
-            resource: dict[str, Any] = jsonformat.parse(inflate(stored.body))
+            resource = _parsed(stored)
+            if resource is None:
+                raise click.ClickException(f"{stored.address} cannot be read; see hestia check.")
             version.documents = server.extractor.documents(resource, stored.address)
             version.claims = server.interceptors.claims(stored.type, resource)
         return version
@@ -178,6 +180,8 @@ def _check_entries(server: Server) -> list[str]:
     with Progress("Checking index", sum(server.store.counts().values())) as progress:
         for page in _pages(server.store):
             for stored in page:
+                if _parsed(stored) is None:
+                    continue  # said with the versions
                 wrong = _differences(server.store, prepare(stored, True))
                 for _ in range(_LOOKS):
                     if not wrong:
@@ -249,12 +253,21 @@ def _check_newest(store: Store, newest: Stored) -> list[str]:
     return []
 
 
+def _parsed(stored: Stored) -> dict[str, Any] | None:
+    """The resource of a version; None when its bytes are damaged."""
+    assert stored.body is not None
+    try:
+        resource = jsonformat.parse(inflate(stored.body))
+    except Exception:  # isal and the parser each have their own
+        return None
+    return resource if isinstance(resource, dict) else None
+
+
 def _check_body(stored: Stored) -> list[str]:
     if stored.body is None:
         return []
-    try:
-        resource = jsonformat.parse(inflate(stored.body))
-    except Exception:
+    resource = _parsed(stored)
+    if resource is None:
         return [f"{stored.address}: the body of version {stored.version} cannot be read."]
     meta = resource.get("meta", {})
     said = (resource.get("resourceType"), resource.get("id"), meta.get("versionId"))

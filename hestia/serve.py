@@ -5,8 +5,10 @@ Each worker has one blocking thread and its own store connection. Flask stays ou
 
 from __future__ import annotations
 
+import ctypes
 import errno
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -26,6 +28,12 @@ from hestia.demo import ensure_demo
 from hestia.load import default_refused_file
 from hestia.maintain import reindex_all
 from hestia.settings import Settings, load
+
+
+KILL_AFTER_S = 15
+"""How long a worker may take to finish its requests when it is asked to stop."""
+
+_PR_SET_PDEATHSIG = 1
 
 
 def run(settings: Settings) -> None:
@@ -50,12 +58,19 @@ def run(settings: Settings) -> None:
         backlog=1024,
         backpressure=512,
         respawn_failed_workers=True,
+        workers_kill_timeout=KILL_AFTER_S,
         http1_settings=HTTP1Settings(keep_alive=True, pipeline_flush=True),
         log_enabled=True,
         log_level="warning",  # type: ignore[arg-type]
     )
     server.on_startup(lambda: _announce(settings))
-    server.serve()
+    logging.getLogger("_granian").addFilter(lambda record: not server.interrupt_signal)
+    try:
+        server.serve()
+    except SystemExit:
+        # After Ctrl-C the workers, which a terminal signals too, may end before they are asked to.
+        if not server.interrupt_signal:
+            raise
     click.echo("Stopped.")
 
 
@@ -134,10 +149,25 @@ def _reindex(server: Server) -> None:
             reindex_all(server, lease.renew)
 
 
+def _be_a_worker(parent: int) -> None:
+    """Signals of a worker until granian installs its own.
+
+    A forked worker inherits the handlers of its parent, which would swallow the request to stop. It ends with its parent
+    however that ends, so that a killed server leaves nobody on its port.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            sys.exit(0)
+
+
 def application() -> Callable[..., Any]:
     """The WSGI application of one worker, made in the worker's own process from the environment."""
     from fhir_server.app import create_app
 
+    _be_a_worker(os.getppid())
     # The environment says everything; a file is not read again.
     settings = load(file=Path(os.devnull))
     return create_app(make_server(settings))
