@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import ipaddress
-import logging
 import os
 import signal
 import socket
@@ -64,13 +63,7 @@ def run(settings: Settings) -> None:
         log_level="warning",  # type: ignore[arg-type]
     )
     server.on_startup(lambda: _announce(settings))
-    logging.getLogger("_granian").addFilter(lambda record: not server.interrupt_signal)
-    try:
-        server.serve()
-    except SystemExit:
-        # After Ctrl-C the workers, which a terminal signals too, may end before they are asked to.
-        if not server.interrupt_signal:
-            raise
+    server.serve()
     click.echo("Stopped.")
 
 
@@ -150,12 +143,14 @@ def _reindex(server: Server) -> None:
 
 
 def _be_a_worker(parent: int) -> None:
-    """Signals of a worker until granian installs its own.
+    """Makes one signal, SIGTERM from the parent, the way to stop a worker.
 
-    A forked worker inherits the handlers of its parent, which would swallow the request to stop. It ends with its parent
-    however that ends, so that a killed server leaves nobody on its port.
+    A terminal's Ctrl-C reaches workers too, and granian does not end when it is interrupted twice: SIGINT is blocked,
+    here, before there are other threads. Until granian installs its handlers a forked worker has those of its parent,
+    which would swallow the request to stop. A worker ends with its parent however that ends, so that a killed server
+    leaves nobody on its port.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
