@@ -173,6 +173,7 @@ def _checkpoint(directory: Path) -> None:
     for path in directory.glob("*.db"):
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(10_000)
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # opens the log; before that nothing is done
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         connection.close()
 
