@@ -1,6 +1,7 @@
 """Limits of one test on index entries, alike on both stores: a search is refused on both or on none.
 
-They keep what a test compiles to below what MongoDB takes (regular expressions end at 32,764 bytes) and what SQLite plans well.
+They keep what a test compiles to below what MongoDB takes (regular expressions end at 32,764 bytes) and what SQLite
+plans well.
 """
 
 from __future__ import annotations

@@ -120,7 +120,10 @@ def test_a_consumer_whose_position_is_lost_catches_up_from_history(store: Store)
     position = store.feed_position()
     page = store.history(HistoryQuery(since=seen[-1].updated))
     assert {(one.address, one.version) for one in page.entries} == {
-        ("Patient/1", 1), ("Patient/2", 1), ("Patient/1", 2), ("Patient/2", 2),
+        ("Patient/1", 1),
+        ("Patient/2", 1),
+        ("Patient/1", 2),
+        ("Patient/2", 2),
     }
     given(store, [put("Patient/3")])
     assert told(store.feed(position)) == ["Patient/3 1 POST"]

@@ -59,7 +59,9 @@ def test_entries_are_the_versions_as_written(store: Store, written: Written) -> 
         assert one == written[name(one)]
 
 
-@pytest.mark.parametrize("query", [{}, {"type": "Patient"}, {"type": "Patient", "id": "2"}], ids=["system", "type", "instance"])
+@pytest.mark.parametrize(
+    "query", [{}, {"type": "Patient"}, {"type": "Patient", "id": "2"}], ids=["system", "type", "instance"]
+)
 @pytest.mark.parametrize("count", [1, 2, 3, 9, 10])
 def test_pages_together_are_the_whole(store: Store, written: Written, query: dict[str, str], count: int) -> None:
     whole = names(store, **query)
@@ -88,6 +90,7 @@ def test_at_answers_what_was_current_in_a_period(store: Store, written: Written)
         def was(one: Stored) -> bool:
             successor = written.get(f"{one.type[0]}{one.id}v{one.version + 1}")
             return one.updated < end and (successor is None or successor.updated > start)
+
         return expected(written, was)
 
     instants = sorted({one.updated for one in written.values()})
@@ -96,7 +99,8 @@ def test_at_answers_what_was_current_in_a_period(store: Store, written: Written)
             if end > start:
                 assert names(store, at=(start, end)) == current(start, end)
     first = written["P1v1"].updated
-    assert names(store, at=(first, first + 1)) == "P2v1 P1v1"
+    if written["O1v1"].updated > first:  # two commits may share a millisecond
+        assert names(store, at=(first, first + 1)) == "P2v1 P1v1"
     assert names(store, type="Patient", id="1", at=(written["P1v2"].updated, written["P1v2"].updated + 1)) == "P1v2"
 
 
@@ -105,7 +109,9 @@ def test_totals_count_versions(store: Store, written: Written) -> None:
     assert store.history(HistoryQuery(type="Patient", total=True, count=3)).total == 6
     assert store.history(HistoryQuery(type="Patient", id="2", total=True)).total == 3
     assert store.history(HistoryQuery(type="Device", total=True)).total == 0
-    assert store.history(HistoryQuery(since=written["P2v3"].updated, total=True)).total == 2
+    since = written["P2v3"].updated
+    later = [one for one in written.values() if one.updated >= since]
+    assert store.history(HistoryQuery(since=since, total=True)).total == len(later)
     assert store.history(HistoryQuery()).total is None
 
 
@@ -129,7 +135,9 @@ def test_pages_never_show_what_came_after_the_first(store: Store, written: Writt
     while True:
         page = store.history(ask)
         found += map(name, page.entries)
-        given(store, [put("Patient/1"), put(f"Device/{turn}")], [delete("Patient/3")] if turn == 0 else [put("Patient/9")])
+        given(
+            store, [put("Patient/1"), put(f"Device/{turn}")], [delete("Patient/3")] if turn == 0 else [put("Patient/9")]
+        )
         turn += 1
         if page.next is None:
             break

@@ -57,7 +57,11 @@ def shelf(store: Store) -> Store:
 def test_scan_answers_current_resources_by_address(shelf: Store) -> None:
     assert [one.address for one in shelf.scan()] == ["Device/1", "Observation/z", "Patient/b", "Patient/c"]
     assert [one.address for one in shelf.scan(types=["Patient"])] == ["Patient/b", "Patient/c"]
-    assert [one.address for one in shelf.scan(types=["Patient", "Device", "Basic"])] == ["Device/1", "Patient/b", "Patient/c"]
+    assert [one.address for one in shelf.scan(types=["Patient", "Device", "Basic"])] == [
+        "Device/1",
+        "Patient/b",
+        "Patient/c",
+    ]
     assert shelf.scan(types=["Basic"]) == []
     assert shelf.scan(types=[]) == []
     pages, after = [], ""
@@ -72,7 +76,13 @@ def test_scan_answers_current_resources_by_address(shelf: Store) -> None:
 def test_scan_versions_answers_everything(shelf: Store) -> None:
     whole = shelf.scan_versions()
     assert [(one.address, one.version) for one in whole] == [
-        ("Device/1", 1), ("Observation/z", 1), ("Patient/a", 1), ("Patient/a", 2), ("Patient/b", 1), ("Patient/b", 2), ("Patient/b", 3),
+        ("Device/1", 1),
+        ("Observation/z", 1),
+        ("Patient/a", 1),
+        ("Patient/a", 2),
+        ("Patient/b", 1),
+        ("Patient/b", 2),
+        ("Patient/b", 3),
         ("Patient/c", 1),
     ]
     for limit in (1, 2, 3, 7):
@@ -94,8 +104,15 @@ def test_stale_answers_what_older_registries_extracted(shelf: Store) -> None:
 
 def reextracted(stored: Stored, registry: int, *keys: tuple[int, str], claims: tuple[str, ...] = ()) -> Version:
     return Version(
-        stored.type, stored.id, stored.version, stored.updated, stored.method, stored.body,
-        (Document(stored.address, stored.type, list(keys)),), claims, registry,
+        stored.type,
+        stored.id,
+        stored.version,
+        stored.updated,
+        stored.method,
+        stored.body,
+        (Document(stored.address, stored.type, list(keys)),),
+        claims,
+        registry,
     )
 
 
@@ -107,7 +124,11 @@ def test_reindex_replaces_entries_and_nothing_else(shelf: Store) -> None:
     after = shelf.read("Patient", "b")
     assert after is not None
     assert (after.version, after.updated, after.body, after.method, after.registry) == (
-        before.version, before.updated, before.body, before.method, 7,
+        before.version,
+        before.updated,
+        before.body,
+        before.method,
+        7,
     )
     assert shelf.entries("Patient/b") == ([(FAMILY, "new"), (GENDER, "f")], [], ["l"])
     assert find(shelf, "Patient", has_key(FAMILY, "bbb")) == []
@@ -128,7 +149,11 @@ def test_reindex_passes_over_versions_that_are_no_longer_current(shelf: Store) -
     assert other is not None
     assert gone is not None
     given(shelf, [put("Patient/b", [(FAMILY, "newest")])], [delete("Patient/c")])
-    versions = [reextracted(old, 7, (FAMILY, "stale")), reextracted(other, 7, (CODE, "fresh")), reextracted(gone, 7, (FAMILY, "gone"))]
+    versions = [
+        reextracted(old, 7, (FAMILY, "stale")),
+        reextracted(other, 7, (CODE, "fresh")),
+        reextracted(gone, 7, (FAMILY, "gone")),
+    ]
     assert shelf.reindex(versions) == 1
     assert find(shelf, "Patient", has_key(FAMILY, "newest")) == ["Patient/b"]
     assert find(shelf, "Patient", has_key(FAMILY, "stale")) == []
@@ -138,10 +163,18 @@ def test_reindex_passes_over_versions_that_are_no_longer_current(shelf: Store) -
 
 
 def test_entries_are_answered_sorted_with_those_of_contained_resources(store: Store) -> None:
-    given(store, [put(
-        "Patient/1", [(GENDER, "f"), (FAMILY, "b"), (FAMILY, "a")], [(DATE + 160, "0", 5, 6, "u"), (DATE + 160, "0", 1, 2, "")],
-        claims=["z", "y"], inner=[("p", "Patient", [(FAMILY, "inner")], [(DATE + 160, "0", 3, 4, "")])],
-    )])
+    given(
+        store,
+        [
+            put(
+                "Patient/1",
+                [(GENDER, "f"), (FAMILY, "b"), (FAMILY, "a")],
+                [(DATE + 160, "0", 5, 6, "u"), (DATE + 160, "0", 1, 2, "")],
+                claims=["z", "y"],
+                inner=[("p", "Patient", [(FAMILY, "inner")], [(DATE + 160, "0", 3, 4, "")])],
+            )
+        ],
+    )
     contained = 8
     assert store.entries("Patient/1") == (
         [(FAMILY, "a"), (FAMILY, "b"), (FAMILY | contained, "inner"), (GENDER, "f")],
@@ -158,20 +191,39 @@ def imported(address: str, version: int, updated: int, *keys: tuple[int, str], g
     if gone:
         return Version(type, id, version, updated, "DELETE", None)
     return Version(
-        type, id, version, updated, "PUT", body(address, version), (Document(address, type, list(keys)),), (), 2,
+        type,
+        id,
+        version,
+        updated,
+        "PUT",
+        body(address, version),
+        (Document(address, type, list(keys)),),
+        (),
+        2,
     )
 
 
 def test_import_keeps_numbers_and_times(store: Store) -> None:
-    store.import_versions([
-        imported("Patient/1", 1, 1000, (FAMILY, "one")), imported("Patient/1", 2, 5000, (FAMILY, "two")),
-        imported("Patient/1", 3, 9000, (FAMILY, "three")), imported("Patient/2", 1, 2000, (FAMILY, "two")),
-        imported("Patient/2", 2, 3000, gone=True),
-    ])
-    store.import_versions([imported("Patient/1", 4, 12_000, (FAMILY, "four")), imported("Patient/3", 1, 4000, (FAMILY, "x"))])
+    store.import_versions(
+        [
+            imported("Patient/1", 1, 1000, (FAMILY, "one")),
+            imported("Patient/1", 2, 5000, (FAMILY, "two")),
+            imported("Patient/1", 3, 9000, (FAMILY, "three")),
+            imported("Patient/2", 1, 2000, (FAMILY, "two")),
+            imported("Patient/2", 2, 3000, gone=True),
+        ]
+    )
+    store.import_versions(
+        [imported("Patient/1", 4, 12_000, (FAMILY, "four")), imported("Patient/3", 1, 4000, (FAMILY, "x"))]
+    )
     assert [(one.address, one.version, one.updated) for one in store.scan_versions()] == [
-        ("Patient/1", 1, 1000), ("Patient/1", 2, 5000), ("Patient/1", 3, 9000), ("Patient/1", 4, 12_000),
-        ("Patient/2", 1, 2000), ("Patient/2", 2, 3000), ("Patient/3", 1, 4000),
+        ("Patient/1", 1, 1000),
+        ("Patient/1", 2, 5000),
+        ("Patient/1", 3, 9000),
+        ("Patient/1", 4, 12_000),
+        ("Patient/2", 1, 2000),
+        ("Patient/2", 2, 3000),
+        ("Patient/3", 1, 4000),
     ]
     assert find(store, "Patient", has_key(FAMILY, "four")) == ["Patient/1"]
     for superseded in ("one", "two", "three"):
@@ -195,7 +247,9 @@ def test_an_import_may_be_repeated(store: Store) -> None:
 
 
 def test_everything_copied_is_the_same_store(shelf: Store, open_it: Opener) -> None:
-    """What `hestia copy` does, within one database: scan, then import elsewhere; here only that a scan misses nothing."""
+    """What `hestia copy` does, within one database: scan, then import elsewhere; here only that a scan misses
+    nothing.
+    """
     versions = shelf.scan_versions()
     assert {(one.address, one.version) for one in versions} == {
         (one.address, one.version) for one in shelf.history(HistoryQuery(count=1000)).entries

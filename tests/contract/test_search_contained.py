@@ -4,26 +4,52 @@ import pytest
 
 from fhir_server.storage.protocol import Store
 from tests.support.given import (
-    CODE, FAMILY, GENDER, SUBJECT,
-    And, Field, Linked, LinkedFrom, Not, Search, Select, SortKey, delete, find, given, has, has_key, matches, put, searching,
+    CODE,
+    FAMILY,
+    GENDER,
+    SUBJECT,
+    And,
+    Field,
+    Linked,
+    LinkedFrom,
+    Not,
+    Search,
+    Select,
+    SortKey,
+    delete,
+    find,
+    given,
+    has,
+    has_key,
+    matches,
+    put,
+    searching,
 )
 
 
 @pytest.fixture
 def charts(store: Store) -> Store:
-    given(store, [
-        put("Patient/1", [(FAMILY, "ann")]),
-        put(
-            "Observation/1", [(CODE, "x"), (SUBJECT, "Observation/1#p")],
-            inner=[("p", "Patient", [(FAMILY, "ann"), (GENDER, "f")], []), ("q", "Patient", [(FAMILY, "bob")], [])],
-        ),
-        put("Observation/2", [(CODE, "y"), (SUBJECT, "Patient/1")]),
-        put(
-            "Observation/3", [(CODE, "x"), (SUBJECT, "Observation/3#p")],
-            inner=[("p", "Patient", [(FAMILY, "bob")], []), ("o", "Observation", [(CODE, "x"), (SUBJECT, "Observation/3#p")], [])],
-        ),
-        put("Patient/2", [(FAMILY, "bob")]),
-    ])
+    given(
+        store,
+        [
+            put("Patient/1", [(FAMILY, "ann")]),
+            put(
+                "Observation/1",
+                [(CODE, "x"), (SUBJECT, "Observation/1#p")],
+                inner=[("p", "Patient", [(FAMILY, "ann"), (GENDER, "f")], []), ("q", "Patient", [(FAMILY, "bob")], [])],
+            ),
+            put("Observation/2", [(CODE, "y"), (SUBJECT, "Patient/1")]),
+            put(
+                "Observation/3",
+                [(CODE, "x"), (SUBJECT, "Observation/3#p")],
+                inner=[
+                    ("p", "Patient", [(FAMILY, "bob")], []),
+                    ("o", "Observation", [(CODE, "x"), (SUBJECT, "Observation/3#p")], []),
+                ],
+            ),
+            put("Patient/2", [(FAMILY, "bob")]),
+        ],
+    )
     return store
 
 
@@ -49,22 +75,39 @@ def test_searches_of_resources_never_see_contained_ones(charts: Store) -> None:
 
 def test_contained_only_answers_the_contained_resource_within_its_container(charts: Store) -> None:
     assert found(charts, inside("Patient", has_key(FAMILY, "ann"), "only")) == [("Observation/1", "p")]
-    assert found(charts, inside("Patient", has_key(FAMILY, "bob"), "only")) == [("Observation/1", "q"), ("Observation/3", "p")]
-    assert found(charts, inside("Patient", And(()), "only")) == [("Observation/1", "p"), ("Observation/1", "q"), ("Observation/3", "p")]
+    assert found(charts, inside("Patient", has_key(FAMILY, "bob"), "only")) == [
+        ("Observation/1", "q"),
+        ("Observation/3", "p"),
+    ]
+    assert found(charts, inside("Patient", And(()), "only")) == [
+        ("Observation/1", "p"),
+        ("Observation/1", "q"),
+        ("Observation/3", "p"),
+    ]
     assert found(charts, inside("Patient", Not(has_key(FAMILY, "bob")), "only")) == [("Observation/1", "p")]
     assert found(charts, inside("Observation", has_key(CODE, "x"), "only")) == [("Observation/3", "o")]
     assert found(charts, inside(None, And(()), "only")) == [
-        ("Observation/1", "p"), ("Observation/1", "q"), ("Observation/3", "o"), ("Observation/3", "p"),
+        ("Observation/1", "p"),
+        ("Observation/1", "q"),
+        ("Observation/3", "o"),
+        ("Observation/3", "p"),
     ]
 
 
 def test_contained_both_answers_either(charts: Store) -> None:
-    assert found(charts, inside("Patient", has_key(FAMILY, "ann"), "both")) == [("Patient/1", ""), ("Observation/1", "p")]
+    assert found(charts, inside("Patient", has_key(FAMILY, "ann"), "both")) == [
+        ("Patient/1", ""),
+        ("Observation/1", "p"),
+    ]
     assert found(charts, inside("Patient", has_key(FAMILY, "bob"), "both")) == [
-        ("Observation/1", "q"), ("Observation/3", "p"), ("Patient/2", ""),
+        ("Observation/1", "q"),
+        ("Observation/3", "p"),
+        ("Patient/2", ""),
     ]
     assert found(charts, inside("Observation", has_key(CODE, "x"), "both")) == [
-        ("Observation/1", ""), ("Observation/3", ""), ("Observation/3", "o"),
+        ("Observation/1", ""),
+        ("Observation/3", ""),
+        ("Observation/3", "o"),
     ]
     assert len(found(charts, inside(None, And(()), "both"))) == 9
 
@@ -75,15 +118,24 @@ def test_containers_are_answered_once_each(charts: Store) -> None:
     assert page.contained == []
     assert page.total == 2
     assert matches(charts.search(inside("Patient", has_key(FAMILY, "bob"), "both", containers=True))) == [
-        "Observation/1", "Observation/3", "Patient/2",
+        "Observation/1",
+        "Observation/3",
+        "Patient/2",
     ]
 
 
 def test_fields_but_the_type_are_of_resources_only(charts: Store) -> None:
     assert found(charts, inside(None, Field("type", "=", "Patient"), "only")) == [
-        ("Observation/1", "p"), ("Observation/1", "q"), ("Observation/3", "p"),
+        ("Observation/1", "p"),
+        ("Observation/1", "q"),
+        ("Observation/3", "p"),
     ]
-    for field in (Field("id", "=", "1"), Field("id", ">", ""), Field("address", "=", "Observation/1#p"), Field("updated", ">", 0)):
+    for field in (
+        Field("id", "=", "1"),
+        Field("id", ">", ""),
+        Field("address", "=", "Observation/1#p"),
+        Field("updated", ">", 0),
+    ):
         assert found(charts, inside("Patient", field, "only")) == []
         assert len(found(charts, inside("Patient", Not(field), "only"))) == 3
     assert found(charts, inside("Patient", Field("id", "=", "1"), "both")) == [("Patient/1", "")]
@@ -115,7 +167,11 @@ def test_pages_of_contained_matches_neither_repeat_nor_skip(charts: Store) -> No
 
 def test_contained_matches_sort_by_their_own_values(charts: Store) -> None:
     assert found(charts, inside("Patient", And(()), "both", sort=(SortKey((FAMILY,), "key", True),))) == [
-        ("Observation/1", "q"), ("Observation/3", "p"), ("Patient/2", ""), ("Patient/1", ""), ("Observation/1", "p"),
+        ("Observation/1", "q"),
+        ("Observation/3", "p"),
+        ("Patient/2", ""),
+        ("Patient/1", ""),
+        ("Observation/1", "p"),
     ]
 
 
@@ -139,14 +195,28 @@ def test_reverse_chains_from_and_to_contained_resources(charts: Store) -> None:
     inner = Select(("Observation",), has_key(CODE, "x"), "only")
     assert found(charts, inside("Patient", LinkedFrom((SUBJECT,), inner), "only")) == [("Observation/3", "p")]
     outer = Select(("Observation",), has_key(CODE, "x"))
-    assert found(charts, inside("Patient", LinkedFrom((SUBJECT,), outer), "only")) == [("Observation/1", "p"), ("Observation/3", "p")]
+    assert found(charts, inside("Patient", LinkedFrom((SUBJECT,), outer), "only")) == [
+        ("Observation/1", "p"),
+        ("Observation/3", "p"),
+    ]
     assert find(charts, "Patient", LinkedFrom((SUBJECT,), outer)) == []
 
 
 def test_contained_documents_follow_their_container(charts: Store) -> None:
-    given(charts, [put("Observation/1", [(CODE, "x")], inner=[("r", "Patient", [(FAMILY, "cid")], [])]), delete("Observation/3")])
+    given(
+        charts,
+        [put("Observation/1", [(CODE, "x")], inner=[("r", "Patient", [(FAMILY, "cid")], [])]), delete("Observation/3")],
+    )
     assert found(charts, inside("Patient", And(()), "only")) == [("Observation/1", "r")]
-    assert found(charts, inside("Patient", has(FAMILY), "both")) == [("Patient/1", ""), ("Observation/1", "r"), ("Patient/2", "")]
-    given(charts, [put("Observation/1", [(CODE, "x")])], [put("Observation/3", inner=[("p", "Patient", [(FAMILY, "dan")], [])])])
+    assert found(charts, inside("Patient", has(FAMILY), "both")) == [
+        ("Patient/1", ""),
+        ("Observation/1", "r"),
+        ("Patient/2", ""),
+    ]
+    given(
+        charts,
+        [put("Observation/1", [(CODE, "x")])],
+        [put("Observation/3", inner=[("p", "Patient", [(FAMILY, "dan")], [])])],
+    )
     assert found(charts, inside("Patient", And(()), "only")) == [("Observation/3", "p")]
     assert list(charts.check()) == []

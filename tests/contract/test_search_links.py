@@ -5,26 +5,50 @@ import pytest
 from fhir_server.errors import TooCostly
 from fhir_server.storage.protocol import Store
 from tests.support.given import (
-    CODE, FAMILY, GENDER, GENERAL_PRACTITIONER, HAS_MEMBER, ORGANIZATION_NAME, PART_OF, PRACTITIONER_NAME, SUBJECT,
-    And, Field, Linked, LinkedFrom, Not, Or, Select, find, given, has, has_key, put, delete, searching,
+    CODE,
+    FAMILY,
+    GENDER,
+    GENERAL_PRACTITIONER,
+    HAS_MEMBER,
+    ORGANIZATION_NAME,
+    PART_OF,
+    PRACTITIONER_NAME,
+    SUBJECT,
+    And,
+    Field,
+    Linked,
+    LinkedFrom,
+    Not,
+    Or,
+    Select,
+    delete,
+    find,
+    given,
+    has,
+    has_key,
+    put,
+    searching,
 )
 
 
 @pytest.fixture
 def hospital(store: Store) -> Store:
-    given(store, [
-        put("Organization/top", [(ORGANIZATION_NAME, "top")]),
-        put("Organization/ward", [(ORGANIZATION_NAME, "ward"), (PART_OF, "Organization/top")]),
-        put("Practitioner/ann", [(PRACTITIONER_NAME, "ann")]),
-        put("Patient/1", [(FAMILY, "one"), (GENDER, "f"), (GENERAL_PRACTITIONER, "Practitioner/ann")]),
-        put("Patient/2", [(FAMILY, "two"), (GENDER, "f"), (GENERAL_PRACTITIONER, "Organization/ward")]),
-        put("Patient/3", [(FAMILY, "three"), (GENDER, "m")]),
-        put("Observation/1", [(SUBJECT, "Patient/1"), (CODE, "x")]),
-        put("Observation/2", [(SUBJECT, "Patient/2"), (CODE, "x"), (HAS_MEMBER, "Observation/1")]),
-        put("Observation/3", [(SUBJECT, "Patient/3"), (CODE, "y"), (HAS_MEMBER, "Observation/2")]),
-        put("Observation/4", [(SUBJECT, "Patient/absent"), (CODE, "y")]),
-        put("Observation/5", [(SUBJECT, "Patient/1"), (CODE, "y")]),
-    ])
+    given(
+        store,
+        [
+            put("Organization/top", [(ORGANIZATION_NAME, "top")]),
+            put("Organization/ward", [(ORGANIZATION_NAME, "ward"), (PART_OF, "Organization/top")]),
+            put("Practitioner/ann", [(PRACTITIONER_NAME, "ann")]),
+            put("Patient/1", [(FAMILY, "one"), (GENDER, "f"), (GENERAL_PRACTITIONER, "Practitioner/ann")]),
+            put("Patient/2", [(FAMILY, "two"), (GENDER, "f"), (GENERAL_PRACTITIONER, "Organization/ward")]),
+            put("Patient/3", [(FAMILY, "three"), (GENDER, "m")]),
+            put("Observation/1", [(SUBJECT, "Patient/1"), (CODE, "x")]),
+            put("Observation/2", [(SUBJECT, "Patient/2"), (CODE, "x"), (HAS_MEMBER, "Observation/1")]),
+            put("Observation/3", [(SUBJECT, "Patient/3"), (CODE, "y"), (HAS_MEMBER, "Observation/2")]),
+            put("Observation/4", [(SUBJECT, "Patient/absent"), (CODE, "y")]),
+            put("Observation/5", [(SUBJECT, "Patient/1"), (CODE, "y")]),
+        ],
+    )
     return store
 
 
@@ -59,7 +83,9 @@ def test_chains_chain(hospital: Store) -> None:
 
 
 def test_a_chain_through_a_reference_to_several_types(hospital: Store) -> None:
-    by_name = Select(("Organization", "Practitioner"), Or((has_key(ORGANIZATION_NAME, "ward"), has_key(PRACTITIONER_NAME, "ann"))))
+    by_name = Select(
+        ("Organization", "Practitioner"), Or((has_key(ORGANIZATION_NAME, "ward"), has_key(PRACTITIONER_NAME, "ann")))
+    )
     assert find(hospital, "Patient", Linked((GENERAL_PRACTITIONER,), by_name)) == ["Patient/1", "Patient/2"]
     only = Select(("Practitioner",), by_name.where)
     assert find(hospital, "Patient", Linked((GENERAL_PRACTITIONER,), only)) == ["Patient/1"]
@@ -85,14 +111,16 @@ def test_has_nests(hospital: Store) -> None:
     member = LinkedFrom((HAS_MEMBER,), Select(("Observation",), has_key(CODE, "y")))
     assert find(hospital, "Observation", member) == ["Observation/2"]
     assert find(hospital, "Patient", observed(member)) == ["Patient/2"]
-    assert find(hospital, "Organization", LinkedFrom((GENERAL_PRACTITIONER,), Select(("Patient",), observed(member)))) == [
-        "Organization/ward"
-    ]
+    assert find(
+        hospital, "Organization", LinkedFrom((GENERAL_PRACTITIONER,), Select(("Patient",), observed(member)))
+    ) == ["Organization/ward"]
 
 
 def test_chain_and_has_combine(hospital: Store) -> None:
     # Observations of patients that have an observation with code x
-    assert find(hospital, "Observation", patient(observed(has_key(CODE, "x")))) == [f"Observation/{n}" for n in (1, 2, 5)]
+    assert find(hospital, "Observation", patient(observed(has_key(CODE, "x")))) == [
+        f"Observation/{n}" for n in (1, 2, 5)
+    ]
     assert find(hospital, "Patient", observed(patient(has_key(GENDER, "m")))) == ["Patient/3"]
 
 
@@ -108,7 +136,9 @@ def test_a_link_selects_at_most_the_limit(hospital: Store) -> None:
 
 def test_the_limit_counts_documents_selected_not_references_found(hospital: Store) -> None:
     # Three patients, of whom two are referred to; five observations, of which one names an absent patient.
-    assert find(hospital, "Patient", Linked((GENERAL_PRACTITIONER,), Select(("Practitioner",), And(()))), chain_limit=1) == ["Patient/1"]
+    assert find(
+        hospital, "Patient", Linked((GENERAL_PRACTITIONER,), Select(("Practitioner",), And(()))), chain_limit=1
+    ) == ["Patient/1"]
     with pytest.raises(TooCostly):
         find(hospital, "Observation", And((patient(And(())), has_key(CODE, "x"))), chain_limit=2)
     with pytest.raises(TooCostly):
@@ -135,15 +165,29 @@ def test_the_limit_holds_for_totals(hospital: Store, count: int) -> None:
 def test_chains_over_many_documents(store: Store) -> None:
     """More documents at a link than one statement or pipeline lists."""
     size = 1300
-    given(store, [put(f"Patient/{n:04}", [(GENDER, "f" if n % 2 else "m"), (FAMILY, f"name {n % 7}")]) for n in range(size)])
-    given(store, [put(f"Observation/{n:04}", [(SUBJECT, f"Patient/{n:04}"), (CODE, "x" if n % 3 else "y")]) for n in range(size)])
+    given(
+        store,
+        [put(f"Patient/{n:04}", [(GENDER, "f" if n % 2 else "m"), (FAMILY, f"name {n % 7}")]) for n in range(size)],
+    )
+    given(
+        store,
+        [
+            put(f"Observation/{n:04}", [(SUBJECT, f"Patient/{n:04}"), (CODE, "x" if n % 3 else "y")])
+            for n in range(size)
+        ],
+    )
     everyone = And(())
     assert find(store, "Observation", patient(everyone), count=5) == [f"Observation/{n:04}" for n in range(5)]
-    assert find(store, "Observation", And((patient(everyone), has_key(CODE, "y"))), count=3) == [f"Observation/{n:04}" for n in (0, 3, 6)]
+    assert find(store, "Observation", And((patient(everyone), has_key(CODE, "y"))), count=3) == [
+        f"Observation/{n:04}" for n in (0, 3, 6)
+    ]
     assert store.search(searching("Observation", Not(patient(everyone)), count=5)).matches == []
     assert store.search(searching("Observation", patient(has(GENDER)), count=0)).total == size
     assert find(store, "Patient", observed(everyone), count=5) == [f"Patient/{n:04}" for n in range(5)]
-    assert find(store, "Patient", And((observed(has(CODE)), has_key(FAMILY, "name 6"))), count=2) == ["Patient/0006", "Patient/0013"]
+    assert find(store, "Patient", And((observed(has(CODE)), has_key(FAMILY, "name 6"))), count=2) == [
+        "Patient/0006",
+        "Patient/0013",
+    ]
     assert store.search(searching("Patient", observed(has(CODE)), count=0)).total == size
     assert find(store, "Observation", patient(observed(has(CODE))), count=2) == ["Observation/0000", "Observation/0001"]
     with pytest.raises(TooCostly):

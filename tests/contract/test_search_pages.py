@@ -7,12 +7,41 @@ import pytest
 from fhir_server.search.ast import Include
 from fhir_server.storage.protocol import Store
 from tests.support.given import (
-    CODE, DATE, FAMILY, GENDER, GENERAL_PRACTITIONER, HAS_MEMBER, ORGANIZATION_NAME, PART_OF, PRACTITIONER_NAME, SUBJECT,
-    And, Compare, Field, Or, Select, SortKey, content, delete, find, given, has, has_key, matches, put, searching, walk,
+    CODE,
+    DATE,
+    FAMILY,
+    GENDER,
+    GENERAL_PRACTITIONER,
+    HAS_MEMBER,
+    ORGANIZATION_NAME,
+    PART_OF,
+    PRACTITIONER_NAME,
+    SUBJECT,
+    And,
+    Compare,
+    Field,
+    Or,
+    Select,
+    SortKey,
+    content,
+    delete,
+    find,
+    given,
+    has,
+    has_key,
+    matches,
+    put,
+    searching,
+    walk,
 )
 
-SORTS = [(), (SortKey((FAMILY,), "key"),), (SortKey((FAMILY,), "key", True), SortKey((), "updated")), (SortKey((), "updated", True),),
-         (SortKey((), "id", True),)]
+SORTS = [
+    (),
+    (SortKey((FAMILY,), "key"),),
+    (SortKey((FAMILY,), "key", True), SortKey((), "updated")),
+    (SortKey((), "updated", True),),
+    (SortKey((), "id", True),),
+]
 
 
 def patient(n: int) -> object:
@@ -21,7 +50,7 @@ def patient(n: int) -> object:
 
 @pytest.fixture
 def hundred(store: Store) -> Store:
-    given(store, *([patient(n)] for n in range(0, 10)), [patient(n) for n in range(10, 100)])  # type: ignore[list-item]
+    given(store, *([patient(n)] for n in range(10)), [patient(n) for n in range(10, 100)])  # type: ignore[list-item]
     return store
 
 
@@ -60,7 +89,10 @@ def test_pages_do_not_repeat_or_skip_what_others_leave_alone(hundred: Store, sor
         elif turn % 2:
             given(hundred, [delete(f"Patient/{victim:03}")])
         else:
-            given(hundred, [put(f"Patient/{victim:03}", [(FAMILY, f"f{turn % 5}")]), put(f"Patient/new{turn}", [(FAMILY, "f2")])])
+            given(
+                hundred,
+                [put(f"Patient/{victim:03}", [(FAMILY, f"f{turn % 5}")]), put(f"Patient/new{turn}", [(FAMILY, "f2")])],
+            )
         turn += 1
         assert turn < 100
     kept = [address for address in seen if address in untouched]
@@ -75,11 +107,19 @@ def test_bodies_are_those_stored(hundred: Store) -> None:
     assert page.matches[0] == hundred.read("Patient", "001")
 
 
-@pytest.mark.parametrize("where,expected", [
-    (And(()), 100), (has_key(FAMILY, "f1"), 25), (has_key(FAMILY, "x"), 0), (has(FAMILY, Compare("key", "prefix", "f")), 100),
-    (And((has_key(FAMILY, "f1"), has_key(GENDER, "f"))), 25), (Or((has_key(FAMILY, "f1"), has_key(GENDER, "m"))), 75),
-    (Field("id", "in", ("001", "002", "x")), 2),
-], ids=range(7))
+@pytest.mark.parametrize(
+    "where,expected",
+    [
+        (And(()), 100),
+        (has_key(FAMILY, "f1"), 25),
+        (has_key(FAMILY, "x"), 0),
+        (has(FAMILY, Compare("key", "prefix", "f")), 100),
+        (And((has_key(FAMILY, "f1"), has_key(GENDER, "f"))), 25),
+        (Or((has_key(FAMILY, "f1"), has_key(GENDER, "m"))), 75),
+        (Field("id", "in", ("001", "002", "x")), 2),
+    ],
+    ids=range(7),
+)
 def test_totals_are_exact(hundred: Store, where: object, expected: int) -> None:
     page = hundred.search(searching("Patient", where, count=10, total=True))
     assert page.total == expected
@@ -100,18 +140,24 @@ def test_a_total_is_none_unless_asked_for_or_free(hundred: Store) -> None:
 
 @pytest.fixture
 def ward(store: Store) -> Store:
-    given(store, [
-        put("Organization/a", [(ORGANIZATION_NAME, "a"), (PART_OF, "Organization/b")]),
-        put("Organization/b", [(ORGANIZATION_NAME, "b"), (PART_OF, "Organization/c")]),
-        put("Organization/c", [(ORGANIZATION_NAME, "c"), (PART_OF, "Organization/a")]),
-        put("Practitioner/p", [(PRACTITIONER_NAME, "p")]),
-        put("Patient/1", [(FAMILY, "one"), (GENERAL_PRACTITIONER, "Practitioner/p"), (GENERAL_PRACTITIONER, "Organization/a")]),
-        put("Patient/2", [(FAMILY, "two"), (GENERAL_PRACTITIONER, "Practitioner/gone")]),
-        put("Observation/1", [(SUBJECT, "Patient/1"), (CODE, "x")]),
-        put("Observation/2", [(SUBJECT, "Patient/1"), (CODE, "y"), (HAS_MEMBER, "Observation/1")]),
-        put("Observation/3", [(SUBJECT, "Patient/2"), (CODE, "x")]),
-        put("Observation/4", [(SUBJECT, "Patient/absent"), (CODE, "z")]),
-    ])
+    given(
+        store,
+        [
+            put("Organization/a", [(ORGANIZATION_NAME, "a"), (PART_OF, "Organization/b")]),
+            put("Organization/b", [(ORGANIZATION_NAME, "b"), (PART_OF, "Organization/c")]),
+            put("Organization/c", [(ORGANIZATION_NAME, "c"), (PART_OF, "Organization/a")]),
+            put("Practitioner/p", [(PRACTITIONER_NAME, "p")]),
+            put(
+                "Patient/1",
+                [(FAMILY, "one"), (GENERAL_PRACTITIONER, "Practitioner/p"), (GENERAL_PRACTITIONER, "Organization/a")],
+            ),
+            put("Patient/2", [(FAMILY, "two"), (GENERAL_PRACTITIONER, "Practitioner/gone")]),
+            put("Observation/1", [(SUBJECT, "Patient/1"), (CODE, "x")]),
+            put("Observation/2", [(SUBJECT, "Patient/1"), (CODE, "y"), (HAS_MEMBER, "Observation/1")]),
+            put("Observation/3", [(SUBJECT, "Patient/2"), (CODE, "x")]),
+            put("Observation/4", [(SUBJECT, "Patient/absent"), (CODE, "z")]),
+        ],
+    )
     return store
 
 
@@ -147,7 +193,9 @@ def test_include_is_narrowed_by_its_select(ward: Store) -> None:
 
 def test_matches_are_not_included_again(ward: Store) -> None:
     assert included(ward, "Observation", And(()), Include(("Observation",), (HAS_MEMBER,), ANYTHING)) == []
-    assert included(ward, "Observation", has_key(CODE, "y"), Include(("Observation",), (HAS_MEMBER,), ANYTHING)) == ["Observation/1"]
+    assert included(ward, "Observation", has_key(CODE, "y"), Include(("Observation",), (HAS_MEMBER,), ANYTHING)) == [
+        "Observation/1"
+    ]
 
 
 def test_revinclude_adds_what_points_at_matches(ward: Store) -> None:
@@ -167,11 +215,20 @@ def test_deleted_targets_and_sources_are_not_included(ward: Store) -> None:
 
 
 def test_only_iterating_includes_apply_to_what_was_included(ward: Store) -> None:
-    assert included(ward, "Observation", has_key(CODE, "y"), TO_SUBJECT, replace(TO_DOCTOR, iterate=False)) == ["Patient/1"]
-    assert included(ward, "Observation", has_key(CODE, "y"), TO_SUBJECT, TO_DOCTOR) == ["Organization/a", "Patient/1", "Practitioner/p"]
+    assert included(ward, "Observation", has_key(CODE, "y"), TO_SUBJECT, replace(TO_DOCTOR, iterate=False)) == [
+        "Patient/1"
+    ]
+    assert included(ward, "Observation", has_key(CODE, "y"), TO_SUBJECT, TO_DOCTOR) == [
+        "Organization/a",
+        "Patient/1",
+        "Practitioner/p",
+    ]
     part_of = Include(("Organization",), (PART_OF,), ANYTHING, iterate=True)
     assert included(ward, "Patient", has_key(FAMILY, "one"), TO_DOCTOR, part_of) == [
-        "Organization/a", "Organization/b", "Organization/c", "Practitioner/p",
+        "Organization/a",
+        "Organization/b",
+        "Organization/c",
+        "Practitioner/p",
     ]
     both = replace(FROM_SUBJECT, iterate=True)
     assert included(ward, "Observation", has_key(CODE, "y"), TO_SUBJECT, both) == ["Observation/1", "Patient/1"]
@@ -181,7 +238,9 @@ def test_one_include_of_several_params_and_sources(ward: Store) -> None:
     wide = Include(None, (SUBJECT, HAS_MEMBER, GENERAL_PRACTITIONER, PART_OF), ANYTHING)
     assert included(ward, "Observation", has_key(CODE, "y"), wide) == ["Observation/1", "Patient/1"]
     assert included(ward, None, Or((has_key(CODE, "y"), has_key(ORGANIZATION_NAME, "a"))), wide) == [
-        "Observation/1", "Organization/b", "Patient/1",
+        "Observation/1",
+        "Organization/b",
+        "Patient/1",
     ]
 
 
@@ -200,15 +259,21 @@ def test_iteration_ends_at_the_depth_and_says_so(store: Store, length: int, trun
 
 @pytest.mark.parametrize("limit,truncated", [(30, False), (29, True), (1, True)])
 def test_includes_end_at_the_limit_and_say_so(store: Store, limit: int, truncated: bool) -> None:
-    given(store, [put("Patient/1", [(FAMILY, "one")]), *(put(f"Observation/{n}", [(SUBJECT, "Patient/1")]) for n in range(30))])
+    given(
+        store,
+        [put("Patient/1", [(FAMILY, "one")]), *(put(f"Observation/{n}", [(SUBJECT, "Patient/1")]) for n in range(30))],
+    )
     page = store.search(searching("Patient", includes=(FROM_SUBJECT,), include_limit=limit))
     assert (len(page.includes), page.include_truncated) == (limit, truncated)
     assert len({one.address for one in page.includes}) == limit
 
 
 def test_includes_belong_to_the_page(store: Store) -> None:
-    given(store, [put(f"Patient/{n}") for n in range(4)], [put(f"Observation/{n}", [(SUBJECT, f"Patient/{n}")], [(DATE, "0", n, n, "")])
-                                                           for n in range(4)])
+    given(
+        store,
+        [put(f"Patient/{n}") for n in range(4)],
+        [put(f"Observation/{n}", [(SUBJECT, f"Patient/{n}")], [(DATE, "0", n, n, "")]) for n in range(4)],
+    )
     search = searching("Observation", includes=(TO_SUBJECT,), count=1, sort=(SortKey((DATE,), "range", True),))
     page = store.search(search)
     assert [one.address for one in page.includes] == ["Patient/3"]

@@ -1,12 +1,28 @@
-"""Range entries: dates, numbers, quantities, composites, positions. Shapes as in docs/architecture.md, Index entries."""
+"""Range entries: dates, numbers, quantities, composites, positions. Shapes as in docs/architecture.md, Index
+entries.
+"""
 
 import pytest
 
 from fhir_server.errors import TooCostly
 from fhir_server.storage.protocol import Store
 from tests.support.given import (
-    CODE_VALUE, DATE, SUBJECT, VALUE,
-    ANY, AllOf, And, AnyOf, Compare, Exists, Not, find, given, has, has_key, put,
+    ANY,
+    CODE_VALUE,
+    DATE,
+    SUBJECT,
+    VALUE,
+    AllOf,
+    And,
+    AnyOf,
+    Compare,
+    Exists,
+    Not,
+    find,
+    given,
+    has,
+    has_key,
+    put,
 )
 
 MIN, MAX = -(2**63), 2**63 - 1
@@ -16,17 +32,24 @@ HEART = "8867-4\x1fhttp://loinc.org"
 
 @pytest.fixture
 def observations(store: Store) -> Store:
-    given(store, [
-        put("Observation/1", [(SUBJECT, "Patient/a")], [(DATE, "0", 100, 200, ""), (VALUE, "=", "75", "75", KG)]),
-        put("Observation/2", [(SUBJECT, "Patient/a")], [(DATE, "0", 200, 300, ""), (VALUE, "=", "8", "8", G)]),
-        put("Observation/3", [(SUBJECT, "Patient/b")], [(DATE, "1", 100, 1000, ""), (VALUE, "~", "70", "80", KG)]),
-        put("Observation/4", [], [(DATE, "2", MIN, MAX, "")]),
-        put("Observation/5", [(SUBJECT, "Patient/a")], [(DATE, "0", -50, -40, ""), (DATE, "0", 500, 600, "")]),
-        put("Observation/6", [], [(VALUE, "=", "75", "75", ""), (CODE_VALUE, f"{HEART}\x1d=", "60", "60", KG)]),
-        put("Observation/7", [], [(CODE_VALUE, f"{HEART}\x1d=", "90", "90", KG), (CODE_VALUE, "x\x1d=", "60", "60", KG)]),
-        put("Observation/8", [], [(CODE_VALUE, f"{HEART}\x1dtext", "abnormal high", "", "")]),
-        put("Observation/9", [(SUBJECT, "Patient/a")]),
-    ])
+    given(
+        store,
+        [
+            put("Observation/1", [(SUBJECT, "Patient/a")], [(DATE, "0", 100, 200, ""), (VALUE, "=", "75", "75", KG)]),
+            put("Observation/2", [(SUBJECT, "Patient/a")], [(DATE, "0", 200, 300, ""), (VALUE, "=", "8", "8", G)]),
+            put("Observation/3", [(SUBJECT, "Patient/b")], [(DATE, "1", 100, 1000, ""), (VALUE, "~", "70", "80", KG)]),
+            put("Observation/4", [], [(DATE, "2", MIN, MAX, "")]),
+            put("Observation/5", [(SUBJECT, "Patient/a")], [(DATE, "0", -50, -40, ""), (DATE, "0", 500, 600, "")]),
+            put("Observation/6", [], [(VALUE, "=", "75", "75", ""), (CODE_VALUE, f"{HEART}\x1d=", "60", "60", KG)]),
+            put(
+                "Observation/7",
+                [],
+                [(CODE_VALUE, f"{HEART}\x1d=", "90", "90", KG), (CODE_VALUE, "x\x1d=", "60", "60", KG)],
+            ),
+            put("Observation/8", [], [(CODE_VALUE, f"{HEART}\x1dtext", "abnormal high", "", "")]),
+            put("Observation/9", [(SUBJECT, "Patient/a")]),
+        ],
+    )
     return store
 
 
@@ -44,11 +67,13 @@ def of(key: str, *tests: object) -> AllOf:
 
 def window(a: int, b: int) -> AnyOf:
     """Overlap with [a, b), class by class, with the bounds that the widths allow."""
-    return AnyOf((
-        of("0", low(">", a - 25), low("<", b), high(">", a)),
-        of("1", low(">", a - 3660), low("<", b), high(">", a)),
-        of("2", low("<", b), high(">", a)),
-    ))
+    return AnyOf(
+        (
+            of("0", low(">", a - 25), low("<", b), high(">", a)),
+            of("1", low(">", a - 3660), low("<", b), high(">", a)),
+            of("2", low("<", b), high(">", a)),
+        )
+    )
 
 
 CASES = [
@@ -83,7 +108,11 @@ CASES = [
     (VALUE, low(">", "75"), {2}),
     (CODE_VALUE, of(f"{HEART}\x1d=", low(">", "80")), {7}),
     (CODE_VALUE, of(f"{HEART}\x1d=", low("<", "80")), {6}),
-    (CODE_VALUE, AllOf((Compare("key", "prefix", "8867-4\x1f"), Compare("key", "ends", "\x1d="), low("<", "95"))), {6, 7}),
+    (
+        CODE_VALUE,
+        AllOf((Compare("key", "prefix", "8867-4\x1f"), Compare("key", "ends", "\x1d="), low("<", "95"))),
+        {6, 7},
+    ),
     (CODE_VALUE, of(f"{HEART}\x1dtext", low("prefix", "abnormal")), {8}),
     (CODE_VALUE, of(f"{HEART}\x1dtext", low("has", "high")), {8}),
     (CODE_VALUE, of(f"{HEART}\x1dtext", low("ends", "high"), high("=", "")), {8}),
@@ -96,7 +125,9 @@ def test_a_test_on_one_entry_selects(observations: Store, param: int, test: obje
     selected = has(param, test, "range")
     everything = range(1, 10)
     assert find(observations, "Observation", selected) == [f"Observation/{n}" for n in sorted(expected)]
-    assert find(observations, "Observation", Not(selected)) == [f"Observation/{n}" for n in everything if n not in expected]
+    assert find(observations, "Observation", Not(selected)) == [
+        f"Observation/{n}" for n in everything if n not in expected
+    ]
     of_a = And((has_key(SUBJECT, "Patient/a"), selected))
     assert find(observations, "Observation", of_a) == [f"Observation/{n}" for n in sorted(expected & {1, 2, 5, 9})]
 
@@ -110,7 +141,15 @@ def test_two_bounds_on_one_entry_and_on_any_entry_differ(observations: Store) ->
 
 
 def test_windows_over_the_width_classes_are_overlaps(store: Store) -> None:
-    entries = [("0", 0, 20), ("0", 90, 110), ("0", 100, 101), ("1", -3000, 105), ("1", 99, 3000), ("2", MIN, 100), ("2", 109, MAX)]
+    entries = [
+        ("0", 0, 20),
+        ("0", 90, 110),
+        ("0", 100, 101),
+        ("1", -3000, 105),
+        ("1", 99, 3000),
+        ("2", MIN, 100),
+        ("2", 109, MAX),
+    ]
     given(store, [put(f"Observation/{n}", (), [(DATE, key, a, b, "")]) for n, (key, a, b) in enumerate(entries)])
     for a, b in ((100, 110), (0, 1), (110, 111), (-5000, 5000), (100, 101), (20, 90)):
         expected = [f"Observation/{n}" for n, (_, start, end) in enumerate(entries) if start < b and end > a]
@@ -118,7 +157,15 @@ def test_windows_over_the_width_classes_are_overlaps(store: Store) -> None:
 
 
 def test_merged_windows_intersect_class_by_class(store: Store) -> None:
-    entries = [("0", 0, 20), ("0", 95, 110), ("0", 100, 101), ("1", -3000, 105), ("1", 99, 3000), ("2", MIN, 100), ("2", 105, MAX)]
+    entries = [
+        ("0", 0, 20),
+        ("0", 95, 110),
+        ("0", 100, 101),
+        ("1", -3000, 105),
+        ("1", 99, 3000),
+        ("2", MIN, 100),
+        ("2", 105, MAX),
+    ]
     given(store, [put(f"Observation/{n}", (), [(DATE, key, a, b, "")]) for n, (key, a, b) in enumerate(entries)])
     merged = has(DATE, AllOf((window(100, 5000), window(-5000, 105))), "range")
     assert find(store, "Observation", merged) == [f"Observation/{n}" for n in (1, 2, 3, 4)]
@@ -128,7 +175,9 @@ def test_tests_with_many_alternatives_answer_and_with_too_many_are_refused(obser
     def product(size: int) -> object:
         return AllOf(tuple(AnyOf(tuple(low(">=", value) for value in range(100, 100 + size))) for _ in range(2)))
 
-    assert find(observations, "Observation", has(DATE, product(16), "range")) == [f"Observation/{n}" for n in (1, 2, 3, 5)]
+    assert find(observations, "Observation", has(DATE, product(16), "range")) == [
+        f"Observation/{n}" for n in (1, 2, 3, 5)
+    ]
     with pytest.raises(TooCostly):
         find(observations, "Observation", has(DATE, product(17), "range"))
     with pytest.raises(TooCostly):
@@ -144,7 +193,13 @@ def test_positions_within_a_rectangle(store: Store) -> None:
 
 
 def test_equal_entries_of_one_document_are_one(store: Store) -> None:
-    given(store, [put("Observation/1", [(SUBJECT, "x"), (SUBJECT, "x")], [(DATE, "0", 1, 2, ""), (DATE, "0", 1, 2, "")])])
+    given(
+        store, [put("Observation/1", [(SUBJECT, "x"), (SUBJECT, "x")], [(DATE, "0", 1, 2, ""), (DATE, "0", 1, 2, "")])]
+    )
     assert store.entries("Observation/1") == ([(SUBJECT, "x")], [(DATE, "0", 1, 2, "")], [])
     given(store, [put("Observation/1", [], [(DATE, "0", 1, 2, ""), (DATE, "0", 1, 3, ""), (DATE, "0", 1, 2, "u")])])
-    assert store.entries("Observation/1") == ([], [(DATE, "0", 1, 2, ""), (DATE, "0", 1, 2, "u"), (DATE, "0", 1, 3, "")], [])
+    assert store.entries("Observation/1") == (
+        [],
+        [(DATE, "0", 1, 2, ""), (DATE, "0", 1, 2, "u"), (DATE, "0", 1, 3, "")],
+        [],
+    )

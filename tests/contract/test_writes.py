@@ -34,7 +34,9 @@ def test_bodies_come_back_byte_for_byte(store: Store) -> None:
     import gzip
 
     for number, raw in enumerate((b"", b"{}", gzip.compress(b"{}"), bytes(range(256)) * 300)):
-        version = Version("Binary", str(number), 1, 1_000_000 * (number + 1), "PUT", raw, (Document(f"Binary/{number}", "Binary"),))
+        version = Version(
+            "Binary", str(number), 1, 1_000_000 * (number + 1), "PUT", raw, (Document(f"Binary/{number}", "Binary"),)
+        )
         store.transact(lambda transaction, version=version: transaction.append([version]))  # type: ignore[misc]
         assert store.read("Binary", str(number)).body == raw  # type: ignore[union-attr]
 
@@ -81,7 +83,9 @@ def test_read_many_answers_what_exists(store: Store) -> None:
 
 def test_counts_are_of_current_resources(store: Store) -> None:
     assert store.counts() == {}
-    given(store, [put("Patient/1"), put("Patient/2"), put("Observation/1")], [put("Patient/1"), delete("Observation/1")])
+    given(
+        store, [put("Patient/1"), put("Patient/2"), put("Observation/1")], [put("Patient/1"), delete("Observation/1")]
+    )
     assert {name: count for name, count in store.counts().items() if count} == {"Patient": 2}
 
 
@@ -121,7 +125,10 @@ def test_an_exception_rolls_everything_back(store: Store) -> None:
     assert store.get_meta("key") is None
     assert store.feed(position) == []
     # What was rolled back leaves no trace in later writes either.
-    given(store, [put("Device/9", [(16 * 60, "new"), (16 * 60, "newer")]), put("Patient/2", [(FAMILY, "bob")], claims=["k"])])
+    given(
+        store,
+        [put("Device/9", [(16 * 60, "new"), (16 * 60, "newer")]), put("Patient/2", [(FAMILY, "bob")], claims=["k"])],
+    )
     assert find(store, "Device", has_key(16 * 60, "new")) == ["Device/9"]
     assert find(store, "Patient", has_key(FAMILY, "bob")) == ["Patient/2"]
     assert list(store.check()) == []
@@ -135,7 +142,9 @@ def test_the_result_of_the_work_is_returned(store: Store) -> None:
 @pytest.mark.parametrize("number", [1, 3, 4])
 def test_a_version_that_is_not_the_successor_conflicts(store: Store, number: int) -> None:
     given(store, [put("Patient/1")])
-    wrong = Version("Patient", "1", number, 2**52, "PUT", body("Patient/1", number), (Document("Patient/1", "Patient"),))
+    wrong = Version(
+        "Patient", "1", number, 2**52, "PUT", body("Patient/1", number), (Document("Patient/1", "Patient"),)
+    )
     with pytest.raises(Conflict):
         store.transact(lambda transaction: transaction.append([wrong]))
     assert store.read("Patient", "1").version == 1  # type: ignore[union-attr]
@@ -164,11 +173,13 @@ def test_bodies_up_to_the_common_limit_are_stored(store: Store) -> None:
 def test_commit_times_are_milliseconds_and_never_fall(store: Store) -> None:
     times: list[int] = []
     for number in range(20):
+
         def work(transaction: Transaction, number: int = number) -> int:
             now = transaction.now()
             assert transaction.now() == now
             apply(transaction, [put(f"Patient/{number}")])
             return now
+
         times.append(store.transact(work))
     assert all(time % 1000 == 0 for time in times)
     assert times == sorted(times)
@@ -252,9 +263,11 @@ def test_parallel_updates_lose_none(open_it: Opener, store: Store) -> None:
 
     def increment(own: Store, number: int) -> None:
         for _ in range(10):
+
             def work(transaction: Transaction) -> None:
                 value = content(transaction.read("Patient", "1"))["n"]  # type: ignore[arg-type]
                 apply(transaction, [put("Patient/1", n=value + 1)])
+
             own.transact(work)
 
     assert in_threads(open_it, 4, increment) == [None] * 4
@@ -273,6 +286,7 @@ def test_parallel_conditional_creates_make_one(open_it: Opener, store: Store, th
             if not present:
                 apply(transaction, [put(f"Patient/{number}", [(FAMILY, "ann")])])
             return present
+
         return own.transact(work)
 
     results = in_threads(open_it, threads, create)
@@ -298,7 +312,13 @@ def test_readers_see_whole_transactions_only(open_it: Opener, store: Store) -> N
     def work(own: Store, number: int) -> object:
         if number == 0:
             for turn in range(1, 15):
-                given(own, [put("Patient/1", [(FAMILY, str(turn))], turn=turn), put("Patient/2", [(FAMILY, str(turn))], turn=turn)])
+                given(
+                    own,
+                    [
+                        put("Patient/1", [(FAMILY, str(turn))], turn=turn),
+                        put("Patient/2", [(FAMILY, str(turn))], turn=turn),
+                    ],
+                )
             return None
         torn = []
         for _ in range(60):

@@ -1,4 +1,6 @@
-"""Random documents, random histories of writes, random trees: SQLite, MongoDB and search/match.py in memory answer alike."""
+"""Random documents, random histories of writes, random trees: SQLite, MongoDB and search/match.py in memory answer
+alike.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +52,16 @@ REFERENCES = (*ADDRESSES[:5], "Observation/1#a", "Patient/2#b", "Patient/absent"
 TEXTS = ("", "a", "ab", "b", "ab\x1fs", "ab\x1ft", "é", "中")
 CLASSES, UNITS, NUMBERS = ("0", "1", "x\x1d="), ("", "kg", "kg\x1fucum"), tuple(range(-2, 5))
 
-keys_of = {name: st.tuples(st.sampled_from(params), st.sampled_from(TEXTS + REFERENCES)) for name, params in KEY_PARAMS.items()}
+keys_of = {
+    name: st.tuples(st.sampled_from(params), st.sampled_from(TEXTS + REFERENCES)) for name, params in KEY_PARAMS.items()
+}
 ranges_of = {
     name: st.tuples(
-        st.sampled_from(params), st.sampled_from(CLASSES), st.sampled_from(NUMBERS), st.integers(0, 3), st.sampled_from(UNITS)
+        st.sampled_from(params),
+        st.sampled_from(CLASSES),
+        st.sampled_from(NUMBERS),
+        st.integers(0, 3),
+        st.sampled_from(UNITS),
     ).map(lambda r: (r[0], r[1], r[2], r[2] + r[3], r[4]))
     for name, params in RANGE_PARAMS.items()
 }
@@ -69,11 +77,17 @@ def writes(draw: st.DrawFn) -> made.Put | made.Delete:
     for local in CONTAINED_IDS:
         if draw(st.integers(0, 3)) == 0:
             other = draw(st.sampled_from(TYPES))
-            inner.append((local, other, draw(st.lists(keys_of[other], max_size=3)), draw(st.lists(ranges_of[other], max_size=2))))
-    return made.put(address, draw(st.lists(keys_of[type], max_size=5)), draw(st.lists(ranges_of[type], max_size=3)), inner=inner)
+            inner.append(
+                (local, other, draw(st.lists(keys_of[other], max_size=3)), draw(st.lists(ranges_of[other], max_size=2)))
+            )
+    return made.put(
+        address, draw(st.lists(keys_of[type], max_size=5)), draw(st.lists(ranges_of[type], max_size=3)), inner=inner
+    )
 
 
-histories = st.lists(st.lists(writes(), min_size=1, max_size=5, unique_by=lambda one: one.address), min_size=1, max_size=5)
+histories = st.lists(
+    st.lists(writes(), min_size=1, max_size=5, unique_by=lambda one: one.address), min_size=1, max_size=5
+)
 
 texts = st.sampled_from(TEXTS + REFERENCES)
 key_compares = st.one_of(
@@ -82,8 +96,18 @@ key_compares = st.one_of(
 )
 range_compares = st.one_of(
     st.builds(Compare, st.just("key"), st.sampled_from(("=", "=", "prefix", ">")), st.sampled_from(CLASSES)),
-    st.builds(Compare, st.sampled_from(("low", "high")), st.sampled_from(("=", "<", "<=", ">", ">=")), st.sampled_from(NUMBERS)),
-    st.builds(Compare, st.sampled_from(("low", "high")), st.just("in"), st.lists(st.sampled_from(NUMBERS), max_size=3).map(tuple)),
+    st.builds(
+        Compare,
+        st.sampled_from(("low", "high")),
+        st.sampled_from(("=", "<", "<=", ">", ">=")),
+        st.sampled_from(NUMBERS),
+    ),
+    st.builds(
+        Compare,
+        st.sampled_from(("low", "high")),
+        st.just("in"),
+        st.lists(st.sampled_from(NUMBERS), max_size=3).map(tuple),
+    ),
     st.builds(Compare, st.just("unit"), st.sampled_from(("=", "prefix", "ends", "has")), st.sampled_from(UNITS)),
 )
 
@@ -92,7 +116,8 @@ def of_tests(compares: st.SearchStrategy[Any]) -> st.SearchStrategy[Test]:
     return st.recursive(
         compares,
         lambda inner: st.one_of(
-            st.builds(AllOf, st.lists(inner, max_size=3).map(tuple)), st.builds(AnyOf, st.lists(inner, max_size=3).map(tuple))
+            st.builds(AllOf, st.lists(inner, max_size=3).map(tuple)),
+            st.builds(AnyOf, st.lists(inner, max_size=3).map(tuple)),
         ),
         max_leaves=5,
     )
@@ -102,7 +127,9 @@ def some(params: tuple[int, ...]) -> st.SearchStrategy[tuple[int, ...]]:
     return st.lists(st.sampled_from(params), min_size=1, max_size=3, unique=True).map(tuple)
 
 
-types = st.one_of(st.none(), st.sampled_from(TYPES).map(lambda one: (one,)), st.lists(st.sampled_from(TYPES), unique=True).map(tuple))
+types = st.one_of(
+    st.none(), st.sampled_from(TYPES).map(lambda one: (one,)), st.lists(st.sampled_from(TYPES), unique=True).map(tuple)
+)
 contained = st.sampled_from(("no", "no", "no", "only", "both"))
 operators = st.sampled_from(("=", "<", "<=", ">", ">="))
 fields = st.one_of(
@@ -112,7 +139,9 @@ fields = st.one_of(
     st.builds(Field, st.just("address"), st.just("in"), st.lists(st.sampled_from(ADDRESSES), max_size=3).map(tuple)),
     st.builds(Field, st.just("type"), operators, st.sampled_from(TYPES)),
     st.builds(Field, st.just("type"), st.just("in"), st.lists(st.sampled_from(TYPES), max_size=2).map(tuple)),
-    st.builds(Field, st.just("updated"), operators, st.integers(0, 6)),  # the number of a transaction, made a time below
+    st.builds(
+        Field, st.just("updated"), operators, st.integers(0, 6)
+    ),  # the number of a transaction, made a time below
 )
 leaves = st.one_of(
     st.builds(Exists, some(ALL_KEYS), st.just("key"), of_tests(key_compares)),
@@ -228,7 +257,9 @@ def walked(store: Store, search: Search) -> tuple[list[str], list[set[str]], lis
     for _ in range(200):
         page = store.search(search)
         locals_ = page.contained or [""] * len(page.matches)
-        addresses = [f"{one.address}#{local}" if local else one.address for one, local in zip(page.matches, locals_, strict=True)]
+        addresses = [
+            f"{one.address}#{local}" if local else one.address for one, local in zip(page.matches, locals_, strict=True)
+        ]
         assert len(addresses) <= search.count
         pages.append(addresses)
         found += addresses
@@ -250,7 +281,9 @@ def agree(store: Store, history: list[list[Any]], asked: list[Search]) -> None:
             one,
             select=replace(one.select, where=timed(one.select.where, times)),
             sort=() if one.containers else one.sort,
-            includes=tuple(replace(i, select=replace(i.select, where=timed(i.select.where, times))) for i in one.includes),
+            includes=tuple(
+                replace(i, select=replace(i.select, where=timed(i.select.where, times))) for i in one.includes
+            ),
         )
         try:
             found, included, pages, totals = walked(store, search)
@@ -297,7 +330,12 @@ def mongo() -> Iterator[Callable[[], Store]]:
         mongodb.drop(server.uri, name)
 
 
-LAWS: dict[str, Any] = {"deadline": None, "suppress_health_check": list(HealthCheck), "derandomize": True, "database": None}
+LAWS: dict[str, Any] = {
+    "deadline": None,
+    "suppress_health_check": list(HealthCheck),
+    "derandomize": True,
+    "database": None,
+}
 
 
 @settings(max_examples=150, **LAWS)
@@ -310,7 +348,8 @@ def test_sqlite_answers_as_memory(sqlite: Callable[[], Store], history: list[lis
         store.close()
 
 
-# Shrinking runs each candidate against a server of its own databases: minutes, for what the SQLite law finds in seconds.
+# Shrinking runs each candidate against a server of its own databases: minutes, for what the SQLite law finds in
+# seconds.
 @settings(max_examples=12, phases=[Phase.explicit, Phase.generate], **LAWS)
 @given(history=histories, asked=st.lists(searches(), min_size=8, max_size=8))
 def test_mongodb_answers_as_memory(mongo: Callable[[], Store], history: list[list[Any]], asked: list[Search]) -> None:

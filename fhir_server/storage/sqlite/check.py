@@ -15,7 +15,8 @@ QUERIES = (
         "{0}: its versions have a gap, or the current one is not the successor of the newest superseded one.",
     ),
     (
-        "SELECT r.address FROM resource r WHERE r.state < 2 AND r.version > 1 AND NOT EXISTS (SELECT 1 FROM history WHERE rid = r.rid)",
+        "SELECT r.address FROM resource r WHERE r.state < 2 AND r.version > 1 AND NOT EXISTS (SELECT 1 FROM "
+        "history WHERE rid = r.rid)",
         "{0}: the versions before the current one are missing.",
     ),
     (
@@ -24,7 +25,10 @@ QUERIES = (
         "WHERE h.until <> ifnull(s.updated, r.updated)",
         "{0}: a superseded version does not end where its successor begins.",
     ),
-    ("SELECT h.rid FROM history h LEFT JOIN resource r ON r.rid = h.rid WHERE r.rid IS NULL", "A superseded version belongs to no resource."),
+    (
+        "SELECT h.rid FROM history h LEFT JOIN resource r ON r.rid = h.rid WHERE r.rid IS NULL",
+        "A superseded version belongs to no resource.",
+    ),
     ("SELECT address FROM resource WHERE state = 1 AND body IS NULL", "{0}: is current but has no body."),
     ("SELECT address FROM resource WHERE state = 0 AND body IS NOT NULL", "{0}: is deleted but has a body."),
     (
@@ -33,7 +37,8 @@ QUERIES = (
         "{0}: its container is absent or deleted.",
     ),
     (
-        "SELECT DISTINCT p.rid FROM posting p LEFT JOIN resource r ON r.rid = p.rid AND r.state > 0 WHERE r.rid IS NULL",
+        "SELECT DISTINCT p.rid FROM posting p LEFT JOIN resource r ON r.rid = p.rid AND r.state > 0 WHERE r.rid "
+        "IS NULL",
         "Key entries belong to no current resource.",
     ),
     (
@@ -48,7 +53,8 @@ QUERIES = (
     ),
     ("SELECT 1 FROM term WHERE tid >> 31 <> param", "A key in the dictionary is filed under the wrong parameter."),
     (
-        "SELECT r.address FROM posting p CROSS JOIN param_type y ON y.param = p.tid >> 31 CROSS JOIN resource r ON r.rid = p.rid "
+        "SELECT r.address FROM posting p CROSS JOIN param_type y ON y.param = p.tid >> 31 CROSS JOIN resource r "
+        "ON r.rid = p.rid "
         "WHERE r.type <> y.type",
         "{0}: has an index entry of another type's parameter.",
     ),

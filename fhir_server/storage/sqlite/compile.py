@@ -1,8 +1,11 @@
 """The search tree as SQL.
 
-Lowering replaces what only the dictionary knows: keys become tids, chains become the tids or rids that they end at (or stay
-predicates when they are many), so that what remains compares integers. A lowered condition can be asked three things: a predicate on
-a given document, a *driver* (a statement that yields the rids it selects), and how many that are, up to a limit. search.py
+Lowering replaces what only the dictionary knows: keys become tids, chains become the tids or rids that they end at
+(or stay
+predicates when they are many), so that what remains compares integers. A lowered condition can be asked three
+things: a predicate on
+a given document, a *driver* (a statement that yields the rids it selects), and how many that are, up to a limit.
+search.py
 chooses drivers by these counts. Plans are pinned (CROSS JOIN, INDEXED BY, unary +): nothing depends on ANALYZE.
 
 The text of a statement depends on the shape of the tree only, values are bound: apsw's statement cache is keyed by it.
@@ -54,7 +57,9 @@ MOST_WRITES_PER_S = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """How a statement names the document that a predicate is about: `rid` an expression, `row` an alias of its resource row."""
+    """How a statement names the document that a predicate is about: `rid` an expression, `row` an alias of its
+    resource row.
+    """
 
     rid: str
     row: str | None
@@ -74,7 +79,9 @@ class Condition:
     """A predicate on one document."""
 
     types: frozenset[int] | None = None
-    """Types of all documents that satisfy it. Not None also means: they are of the enclosing Select's containment, and alive."""
+    """Types of all documents that satisfy it. Not None also means: they are of the enclosing Select's containment,
+    and alive.
+    """
     driven = False
     """Whether `driver` and `count` work."""
 
@@ -157,7 +164,9 @@ class KeyScan(Condition):
 
     driven = True
 
-    def __init__(self, compiler: Compiler, params: tuple[int, ...], tests: Sequence[Sql], types: frozenset[int]) -> None:
+    def __init__(
+        self, compiler: Compiler, params: tuple[int, ...], tests: Sequence[Sql], types: frozenset[int]
+    ) -> None:
         self._compiler = compiler
         self._params = params
         self._tests = tests
@@ -167,7 +176,11 @@ class KeyScan(Condition):
         n = document.depth
         where, arguments = tids_of(f"p{n}.tid", self._params)
         if not self._tests:
-            return f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid WHERE p{n}.rid = {document.rid} AND {where})", arguments
+            return (
+                f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid WHERE p{n}.rid = {document.rid} AND "
+                f"{where})",
+                arguments,
+            )
         test, more = disjunction([(text.replace("$", f"t{n}."), values) for text, values in self._tests])
         return (
             f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid CROSS JOIN term t{n} ON t{n}.tid = p{n}.tid "
@@ -177,16 +190,23 @@ class KeyScan(Condition):
 
     def driver(self) -> Sql:
         if not self._tests:
-            return union([("SELECT rid FROM posting WHERE tid BETWEEN ? AND ?", (first_tid(p), last_tid(p))) for p in self._params])
-        return union([
-            (
-                f"SELECT p.rid AS rid FROM term t INDEXED BY term_key CROSS JOIN posting p ON p.tid = t.tid "
-                f"WHERE t.param = ? AND {text.replace('$', 't.')}",
-                (param, *values),
+            return union(
+                [
+                    ("SELECT rid FROM posting WHERE tid BETWEEN ? AND ?", (first_tid(p), last_tid(p)))
+                    for p in self._params
+                ]
             )
-            for param in self._params
-            for text, values in self._tests
-        ])
+        return union(
+            [
+                (
+                    f"SELECT p.rid AS rid FROM term t INDEXED BY term_key CROSS JOIN posting p ON p.tid = t.tid "
+                    f"WHERE t.param = ? AND {text.replace('$', 't.')}",
+                    (param, *values),
+                )
+                for param in self._params
+                for text, values in self._tests
+            ]
+        )
 
     def count(self, limit: int) -> int:
         return self._compiler.count(self.driver(), limit)
@@ -194,7 +214,8 @@ class KeyScan(Condition):
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One alternative of a test on a range entry: terms, and comparisons of low, high and unit as SQL (``$`` for the alias).
+    """One alternative of a test on a range entry: terms, and comparisons of low, high and unit as SQL (``$`` for the
+    alias).
 
     `indexed`: the index whose leading columns the comparisons bind.
     """
@@ -234,9 +255,12 @@ class Spans(Condition):
         for branch in self._branches:
             listed, arguments = in_list(branch.tids)
             text, values = branch.where
-            parts.append((
-                f"SELECT rid FROM span INDEXED BY {branch.indexed} WHERE tid IN {listed}{text.replace('$', '')}", arguments + values,
-            ))
+            parts.append(
+                (
+                    f"SELECT rid FROM span INDEXED BY {branch.indexed} WHERE tid IN {listed}{text.replace('$', '')}",
+                    arguments + values,
+                )
+            )
         return union(parts)
 
     def count(self, limit: int) -> int:
@@ -259,28 +283,36 @@ class SpanScan(Condition):
         where, arguments = tids_of(f"s{n}.tid", self._params)
         if self._test == AllOf(()):
             return f"EXISTS (SELECT 1 FROM span s{n} WHERE s{n}.rid = {document.rid} AND {where})", arguments
-        test, more = expression(self._test, {"key": f"t{n}.key", "low": f"+s{n}.low", "high": f"+s{n}.high", "unit": f"u{n}.key"})
+        test, more = expression(
+            self._test, {"key": f"t{n}.key", "low": f"+s{n}.low", "high": f"+s{n}.high", "unit": f"u{n}.key"}
+        )
         return (
-            f"EXISTS (SELECT 1 FROM span s{n} CROSS JOIN term t{n} ON t{n}.tid = s{n}.tid CROSS JOIN term u{n} ON u{n}.tid = s{n}.unit "
+            f"EXISTS (SELECT 1 FROM span s{n} CROSS JOIN term t{n} ON t{n}.tid = s{n}.tid CROSS JOIN term u{n} "
+            f"ON u{n}.tid = s{n}.unit "
             f"WHERE s{n}.rid = {document.rid} AND {where} AND {test})",
             arguments + more,
         )
 
     def driver(self) -> Sql:
         if self._test == AllOf(()):
-            return union([
-                ("SELECT rid FROM span INDEXED BY span_low WHERE tid BETWEEN ? AND ?", (first_tid(p), last_tid(p)))
-                for p in self._params
-            ])
-        test, more = expression(self._test, {"key": "t.key", "low": "s.low", "high": "s.high", "unit": "u.key"})
-        return union([
-            (
-                "SELECT s.rid AS rid FROM term t INDEXED BY term_key CROSS JOIN span s INDEXED BY span_low ON s.tid = t.tid "
-                f"CROSS JOIN term u ON u.tid = s.unit WHERE t.param = ? AND {test}",
-                (param, *more),
+            return union(
+                [
+                    ("SELECT rid FROM span INDEXED BY span_low WHERE tid BETWEEN ? AND ?", (first_tid(p), last_tid(p)))
+                    for p in self._params
+                ]
             )
-            for param in self._params
-        ])
+        test, more = expression(self._test, {"key": "t.key", "low": "s.low", "high": "s.high", "unit": "u.key"})
+        return union(
+            [
+                (
+                    "SELECT s.rid AS rid FROM term t INDEXED BY term_key CROSS JOIN span s INDEXED BY span_low "
+                    "ON s.tid = t.tid "
+                    f"CROSS JOIN term u ON u.tid = s.unit WHERE t.param = ? AND {test}",
+                    (param, *more),
+                )
+                for param in self._params
+            ]
+        )
 
     def count(self, limit: int) -> int:
         return self._compiler.count(self.driver(), limit)
@@ -330,14 +362,17 @@ class LinkProbe(Condition):
 
     def driver(self) -> Sql:
         targets, arguments = self._target.driver()
-        return union([
-            (
-                f"SELECT p.rid AS rid FROM ({targets}) x CROSS JOIN resource r ON r.rid = x.rid "
-                "CROSS JOIN term t INDEXED BY term_key ON t.param = ? AND t.key = r.address CROSS JOIN posting p ON p.tid = t.tid",
-                (*arguments, param),
-            )
-            for param in self._params
-        ])
+        return union(
+            [
+                (
+                    f"SELECT p.rid AS rid FROM ({targets}) x CROSS JOIN resource r ON r.rid = x.rid "
+                    "CROSS JOIN term t INDEXED BY term_key ON t.param = ? AND t.key = r.address CROSS JOIN "
+                    "posting p ON p.tid = t.tid",
+                    (*arguments, param),
+                )
+                for param in self._params
+            ]
+        )
 
     def count(self, limit: int) -> int:
         return self._compiler.count(self.driver(), limit)
@@ -356,7 +391,8 @@ class LinkFromProbe(Condition):
         source, arguments = self._source.predicate(Document(f"p{n}.rid", None, n + 1))
         return (
             f"EXISTS (SELECT 1 FROM term t{n} INDEXED BY term_key CROSS JOIN posting p{n} ON p{n}.tid = t{n}.tid "
-            f"WHERE t{n}.param IN ({','.join('?' * len(self._params))}) AND t{n}.key = {document.column('address')} AND {source})",
+            f"WHERE t{n}.param IN ({','.join('?' * len(self._params))}) AND t{n}.key = "
+            f"{document.column('address')} AND {source})",
             (*self._params, *arguments),
         )
 
@@ -393,10 +429,15 @@ class Updated(RowTest):
 
     def driver(self) -> Sql:
         tests, arguments = conjunction([(f"updated {text}", values) for text, values in self.comparisons])
-        return union([
-            (f"SELECT rid FROM resource INDEXED BY resource_updated WHERE type = ? AND {tests} AND state = 1", (number, *arguments))
-            for number in self.type_numbers
-        ])
+        return union(
+            [
+                (
+                    f"SELECT rid FROM resource INDEXED BY resource_updated WHERE type = ? AND {tests} AND state = 1",
+                    (number, *arguments),
+                )
+                for number in self.type_numbers
+            ]
+        )
 
     def predicate(self, document: Document) -> Sql:
         tests, arguments = super().predicate(document)
@@ -514,7 +555,9 @@ class Selection:
         return conjunction([self.where.predicate(document), *self.guards(document)])
 
     def walk(self) -> tuple[str, tuple[Any, ...], Document]:
-        """FROM ... WHERE over all documents of the types, in order of rid when there is one type and one state, or no type."""
+        """FROM ... WHERE over all documents of the types, in order of rid when there is one type and one state, or
+        no type.
+        """
         if self.types is not None and len(self.types) == 1 and len(self.states) == 1:
             text = f"resource d INDEXED BY resource_kind WHERE d.type = ? AND d.state = {self.states[0]}"
             return text, (self.types[0],), Document("d.rid", "d", 0)
@@ -637,7 +680,9 @@ class Compiler:
         return KeyScan(self, params, texts, types)
 
     def _resolve(self, params: Iterable[int], branches: list[list[Compare]]) -> tuple[list[int] | None, list[Sql]]:
-        """The tids of the keys that pass one of the alternatives; None when they are too many: then the tests, on ``$key``."""
+        """The tids of the keys that pass one of the alternatives; None when they are too many: then the tests, on
+        ``$key``.
+        """
         found: dict[int, None] = {}
         texts: list[Sql] = []
         listed = True
@@ -689,8 +734,11 @@ class Compiler:
         return Spans(self, lowered, types) if lowered else NEVER
 
     def _bounds(self, tests: list[Compare]) -> tuple[Sql, str] | None:
-        """Comparisons of low, high and unit as one text, and the index they bind; None when they contradict each other."""
-        text, arguments, bound = "", [], set()
+        """Comparisons of low, high and unit as one text, and the index they bind; None when they contradict each
+        other.
+        """
+        text, bound = "", set()
+        arguments: list[Any] = []
         for column in ("low", "high"):
             window = Window()
             for one in tests:
@@ -722,7 +770,9 @@ class Compiler:
     # -- links ---------------------------------------------------------------------------------------------------------
 
     def _links(self, selection: Selection) -> list[int] | None:
-        """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain limit."""
+        """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain
+        limit.
+        """
         if selection.where is NEVER:
             return []
         most = min(LISTED_LINKS, self._chain_limit)
@@ -744,7 +794,9 @@ class Compiler:
         raise TooCostly(f"A link of a chain selects more than {self._chain_limit} resources; narrow it.")
 
     def _certainly_between(self, tid: int, least: int, most: int) -> bool:
-        """Whether a remembered count of a term shows that it is still above `least` and not above `most`, whatever was written since."""
+        """Whether a remembered count of a term shows that it is still above `least` and not above `most`, whatever
+        was written since.
+        """
         known = self._counts.get(tid)
         if known is None:
             return False
@@ -781,7 +833,8 @@ class Compiler:
         states = ",".join(map(str, STATES[contained]))
         rows = self._execute(
             "SELECT DISTINCT r.rid, r.type FROM "
-            f"(SELECT DISTINCT p.tid AS tid FROM carray(?) x CROSS JOIN posting p INDEXED BY posting_rid ON p.rid = x.value AND {where}) l "
+            f"(SELECT DISTINCT p.tid AS tid FROM carray(?) x CROSS JOIN posting p INDEXED BY posting_rid ON "
+            f"p.rid = x.value AND {where}) l "
             "CROSS JOIN term t ON t.tid = l.tid CROSS JOIN resource r INDEXED BY resource_address ON r.address = t.key "
             f"WHERE r.state IN ({states})",
             (carray(rids), *arguments),
@@ -801,11 +854,16 @@ class Compiler:
             if name == "id":
                 names = self._terms.type_numbers().values() if types is None else map(self._terms.type_name, types)
                 values = [f"{type_name}/{one}" for type_name in names for one in values]
-            rows = self._execute(
-                "SELECT DISTINCT r.rid, r.type FROM carray(?) x CROSS JOIN resource r INDEXED BY resource_address ON r.address = x.value "
-                "WHERE r.state = 1",
-                (apsw.carray(tuple(values)),),
-            ).fetchall() if values else []
+            rows = (
+                self._execute(
+                    "SELECT DISTINCT r.rid, r.type FROM carray(?) x CROSS JOIN resource r INDEXED BY "
+                    "resource_address ON r.address = x.value "
+                    "WHERE r.state = 1",
+                    (apsw.carray(tuple(values)),),
+                ).fetchall()
+                if values
+                else []
+            )
             return Rids([rid for rid, _ in rows], frozenset(number for _, number in rows)) if rows else NEVER
         comparisons = [in_list_text(values) if op == "in" else (f"{op} ?", (value,))]
         if name == "updated":
@@ -825,7 +883,9 @@ class Compiler:
             count, counted, expires = known
             if (count < counted or count >= limit) and time.monotonic() < expires:
                 return min(count, limit)
-        count = int(self._execute("SELECT count(*) FROM (SELECT 1 FROM posting WHERE tid = ? LIMIT ?)", (tid, limit)).get)
+        count = int(
+            self._execute("SELECT count(*) FROM (SELECT 1 FROM posting WHERE tid = ? LIMIT ?)", (tid, limit)).get
+        )
         if len(self._counts) > 20_000:
             self._counts.clear()
         self._counts[tid] = (count, limit, time.monotonic() + COUNTS_KEPT_S)
@@ -870,7 +930,9 @@ def compare(column: str, test: Compare) -> Sql:
             return f"{column} {text}", arguments
         case "prefix":
             low, high = prefix_bounds(str(value))
-            return (f"({column} >= ? AND {column} < ?)", (low, high)) if high is not None else (f"{column} >= ?", (low,))
+            return (
+                (f"({column} >= ? AND {column} < ?)", (low, high)) if high is not None else (f"{column} >= ?", (low,))
+            )
         case "ends":
             return (f"substr({column}, -{len(str(value))}) = ?", (value,)) if value else ("1", ())
         case "has":
@@ -880,7 +942,9 @@ def compare(column: str, test: Compare) -> Sql:
 
 
 def key_test(branch: Sequence[Compare]) -> tuple[list[str] | None, Sql | None]:
-    """A conjunction of tests on keys as a list of exact keys, or as a text on ``$key``; (None, None) when it never holds."""
+    """A conjunction of tests on keys as a list of exact keys, or as a text on ``$key``; (None, None) when it never
+    holds.
+    """
     exact: set[Any] | None = None
     window = Window()
     rest: list[Sql] = []
@@ -1048,4 +1112,6 @@ def union(parts: Sequence[Sql]) -> Sql:
     """The rows of all of some statements."""
     if len(parts) == 1:
         return parts[0]
-    return " UNION ALL ".join(f"SELECT rid FROM ({text})" for text, _ in parts), tuple(v for _, values in parts for v in values)
+    return " UNION ALL ".join(f"SELECT rid FROM ({text})" for text, _ in parts), tuple(
+        v for _, values in parts for v in values
+    )

@@ -1,7 +1,7 @@
 """Opening the database file: settings, versions, and what a lock conflict means.
 
-Settings: WAL with synchronous=FULL (NORMAL loses acknowledged commits in a power cut), no mmap (a truncated mapping kills the process),
-a library without the WAL-reset defect (SQLite 3.51.3 or later).
+Settings: WAL with synchronous=FULL (NORMAL loses acknowledged commits in a power cut), no mmap (a truncated mapping kills
+the process), a library without the WAL-reset defect (SQLite 3.51.3 or later).
 """
 
 from __future__ import annotations
@@ -39,15 +39,18 @@ def require_library(version: tuple[int, int, int] | None = None) -> None:
     found = version or library_version()
     if found < OLDEST_LIBRARY:
         raise UnusableStore(
-            f"SQLite {'.'.join(map(str, found))} can corrupt a WAL database that several connections write and checkpoint; "
-            f"Hestia needs {'.'.join(map(str, OLDEST_LIBRARY))} or later. Install the apsw wheel, which carries its own."
+            f"SQLite {'.'.join(map(str, found))} can corrupt a WAL database that several connections write and "
+            f"checkpoint; "
+            f"Hestia needs {'.'.join(map(str, OLDEST_LIBRARY))} or later. Install the apsw wheel, which carries "
+            f"its own."
         )
 
 
 def waiter(timeout_s: float) -> Callable[[int], bool]:
     """A busy handler that polls every 0.2 ms, later every 2 ms, until `timeout_s` has passed.
 
-    SQLite's own handler sleeps up to 100 ms and polls in whole milliseconds; a commit takes a fraction of one, so the loser of a
+    SQLite's own handler sleeps up to 100 ms and polls in whole milliseconds; a commit takes a fraction of one, so
+    the loser of a
     race would leave the lock unused most of the time.
     """
     started = 0.0
@@ -68,7 +71,8 @@ def waiter(timeout_s: float) -> Callable[[int], bool]:
 def connect(path: Path, *, create: bool, cache_mb: int, busy_timeout_s: float) -> apsw.Connection:
     """A configured connection to `path`; makes the schema in an empty file.
 
-    Raises: UnusableStore when the library is too old, the file absent and `create` False, or of another or a newer schema.
+    Raises: UnusableStore when the library is too old, the file absent and `create` False, or of another or a newer
+    schema.
     """
     require_library()
     if not create and not path.exists():
@@ -117,7 +121,8 @@ def _prepare_schema(connection: apsw.Connection, path: Path) -> None:
             raise UnusableStore(f"{path} is a SQLite database of another application.")
         if version > SCHEMA:
             raise UnusableStore(
-                f"{path} has schema {version}; this Hestia knows schemas up to {SCHEMA}. Use the Hestia that wrote it, or a newer one."
+                f"{path} has schema {version}; this Hestia knows schemas up to {SCHEMA}. Use the Hestia that "
+                f"wrote it, or a newer one."
             )
         if version == 0:
             if connection.execute("SELECT count(*) FROM sqlite_schema").get:

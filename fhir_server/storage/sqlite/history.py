@@ -6,8 +6,6 @@ import heapq
 from collections.abc import Iterator
 from typing import Any
 
-import apsw
-
 from fhir_server.storage.protocol import HistoryPage, HistoryQuery
 from fhir_server.storage.sqlite.terms import Terms
 from fhir_server.storage.sqlite.write import CONTAINED, METHODS
@@ -20,7 +18,7 @@ COLUMNS = "version, updated, method, body, registry"
 class HistoryReader:
     """Runs history queries on one connection, inside the caller's transaction."""
 
-    def __init__(self, connection: apsw.Connection, terms: Terms) -> None:
+    def __init__(self, connection: Any, terms: Terms) -> None:
         self._connection = connection
         self._terms = terms
 
@@ -33,7 +31,9 @@ class HistoryReader:
             types = self._terms.type_numbers()
         rid: int | None = None
         if query.id is not None:
-            found = self._connection.execute("SELECT rid FROM resource WHERE address = ?", (f"{query.type}/{query.id}",)).get
+            found = self._connection.execute(
+                "SELECT rid FROM resource WHERE address = ?", (f"{query.type}/{query.id}",)
+            ).get
             if found is None:
                 return HistoryPage(watermark=watermark, total=0 if query.total else None)
             rid = found
@@ -56,7 +56,9 @@ class HistoryReader:
             page.entries.append(one)
         return page
 
-    def _where(self, query: HistoryQuery, type_number: int, rid: int | None, watermark: int, superseded: bool) -> tuple[str, list[Any]]:
+    def _where(
+        self, query: HistoryQuery, type_number: int, rid: int | None, watermark: int, superseded: bool
+    ) -> tuple[str, list[Any]]:
         until = "v.until" if superseded else "NULL"
         conditions, arguments = ["v.type = ?", "v.updated <= ?"], [type_number, watermark]
         if not superseded:

@@ -3,7 +3,8 @@
 Three ways to a page of rids, chosen by counts that stop at a limit:
 ordered   one term, or all of a type: its rows lie in order of creation, the page ends the walk.
 collected the rids of the most selective condition are collected, filtered and sorted; for conditions that select few.
-walked    every document in order (of creation, or of the first sort key) is probed until the page is full; for conditions
+walked    every document in order (of creation, or of the first sort key) is probed until the page is full; for
+conditions
           that select many.
 """
 
@@ -40,7 +41,8 @@ Position = tuple[Scalar | None, ...]
 
 ROW = "r.address, r.version, r.updated, r.method, r.body, r.registry, r.rid"
 ONE_TERM = (
-    f"SELECT {ROW} FROM posting d CROSS JOIN resource r ON r.rid = d.rid WHERE d.tid = ? AND d.rid > ? ORDER BY d.rid LIMIT ?"
+    f"SELECT {ROW} FROM posting d CROSS JOIN resource r ON r.rid = d.rid "
+    "WHERE d.tid = ? AND d.rid > ? ORDER BY d.rid LIMIT ?"
 )
 PROBE_COST = 4.0
 """Cost of probing one document, in units of collecting one rid."""
@@ -52,7 +54,7 @@ SIZES_KEPT_S = 20.0
 class Searcher:
     """Executes searches on one connection, inside the caller's transaction."""
 
-    def __init__(self, connection: apsw.Connection, terms: Terms) -> None:
+    def __init__(self, connection: Any, terms: Terms) -> None:
         self._connection = connection
         self._terms = terms
         self._execute = connection.execute
@@ -60,7 +62,8 @@ class Searcher:
         self._sizes: dict[int | None, tuple[int, float]] = {}
 
     def quick_page(self, search: Search) -> SearchPage | None:
-        """The page of a search for one token, identifier or reference and nothing else: one statement, and so no transaction.
+        """The page of a search for one token, identifier or reference and nothing else: one statement, and so no
+        transaction.
 
         None when the search is not of this kind.
         """
@@ -127,7 +130,7 @@ class Searcher:
             recorded.append((text, len(arguments)))
             return plain(text, arguments)
 
-        self._execute = record  # type: ignore[assignment]
+        self._execute = record
         try:
             self.page(search)
         finally:
@@ -233,7 +236,9 @@ class Searcher:
         if not rids:
             return []
         # carray is read in its order
-        return self._execute(f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value", (carray(rids),)).fetchall()
+        return self._execute(
+            f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value", (carray(rids),)
+        ).fetchall()
 
     # -- totals --------------------------------------------------------------------------------------------------------
 
@@ -242,9 +247,13 @@ class Searcher:
             return 0
         text, arguments = self._source(selection)
         if search.containers and selection.contained != "no":
-            return int(self._execute(
-                f"SELECT count(DISTINCT ifnull(r.container, r.rid)) FROM ({text}) x CROSS JOIN resource r ON r.rid = x.rid", arguments
-            ).get)
+            return int(
+                self._execute(
+                    f"SELECT count(DISTINCT ifnull(r.container, r.rid)) FROM ({text}) x CROSS JOIN resource r "
+                    f"ON r.rid = x.rid",
+                    arguments,
+                ).get
+            )
         return int(self._execute(f"SELECT count(*) FROM ({text})", arguments).get)
 
     def _source(self, selection: Selection) -> Sql:
@@ -259,7 +268,9 @@ class Searcher:
         if len(driven) > 1:
             driver = self._best(selection, self._size(None) + 1)[0] or driver
         document = Document("d.rid", None, 0)
-        rest, more = conjunction([part.predicate(document) for part in parts if part is not driver] + selection.guards(document))
+        rest, more = conjunction(
+            [part.predicate(document) for part in parts if part is not driver] + selection.guards(document)
+        )
         text, arguments = driver.driver()
         if isinstance(driver, Keys) and len(driver.tids) == 1:
             return f"SELECT d.rid AS rid FROM posting d WHERE d.tid = ? AND {rest}", arguments + more
@@ -291,14 +302,20 @@ class Searcher:
         where, bounds = "1", ()
         if after is not None:
             where, bounds = beyond(sort, names, after)
-        order = "".join(f"{name} IS NULL, {name}{' DESC' if key.descending else ''}, " for name, key in zip(names, sort, strict=True))
+        order = "".join(
+            f"{name} IS NULL, {name}{' DESC' if key.descending else ''}, "
+            for name, key in zip(names, sort, strict=True)
+        )
         return self._execute(
-            f"SELECT {', '.join(names)}, rid FROM (SELECT {', '.join(f'{text} AS {name}' for text, name in zip(columns, names, strict=True))}, "
+            f"SELECT {', '.join(names)}, rid FROM (SELECT "
+            f"{', '.join(f'{text} AS {name}' for text, name in zip(columns, names, strict=True))}, "
             f"m.rid AS rid FROM ({source}) m LIMIT -1) WHERE {where} ORDER BY {order}rid LIMIT ?",
             (*values, *arguments, *bounds, limit),
         ).fetchall()
 
-    def _walk_sorted(self, compiler: Compiler, selection: Selection, search: Search, limit: int) -> list[tuple[Any, ...]] | None:
+    def _walk_sorted(
+        self, compiler: Compiler, selection: Selection, search: Search, limit: int
+    ) -> list[tuple[Any, ...]] | None:
         """Rows (value, rid) by walking the index of the only sort key; None when collecting all matches is cheaper."""
         if len(search.sort) > 1:
             return None
@@ -319,22 +336,26 @@ class Searcher:
             tests, more = selection.predicate(document)
             chosen, only = first_value(key, selection.contained)
             for text, arguments, value, order in streams:
-                walked = f"SELECT {value} AS value, d.rid AS rid, {'d.tid AS tid, d.n AS n' if key.shape == 'range' else 'd.tid AS tid' if key.shape == 'key' else '0'} FROM {text} ORDER BY {order}"
+                entry = {"range": ", d.tid AS tid, d.n AS n", "key": ", d.tid AS tid"}.get(key.shape, "")
+                walked = f"SELECT {value} AS value, d.rid AS rid{entry} FROM {text} ORDER BY {order}"
                 # CASE keeps the order: whether it is the document's first value is asked of matches only.
                 rows = self._execute(
-                    f"SELECT d.value, d.rid FROM ({walked} LIMIT ?) d WHERE CASE WHEN {tests} THEN {chosen} ELSE 0 END LIMIT ?",
+                    f"SELECT d.value, d.rid FROM ({walked} LIMIT ?) d WHERE CASE WHEN {tests} THEN {chosen} "
+                    f"ELSE 0 END LIMIT ?",
                     (*arguments, -1 if budget is None else budget, *more, *only, limit),
                 ).fetchall()
-                if budget is not None and len(rows) < limit and self._execute(
-                    f"SELECT count(*) FROM ({walked} LIMIT ?)", (*arguments, budget)
-                ).get >= budget:
+                if (
+                    budget is not None
+                    and len(rows) < limit
+                    and self._execute(f"SELECT count(*) FROM ({walked} LIMIT ?)", (*arguments, budget)).get >= budget
+                ):
                     return None  # the matches do not lie where the walk began
                 found.extend(rows)
             found.sort(key=lambda row: row[1])
             found.sort(key=lambda row: row[0], reverse=key.descending)
         if len(found) < limit and key.shape in ("key", "range"):
             floor = int(after[1]) if after is not None and after[0] is None else 0  # type: ignore[arg-type]
-            missing = compiler.lower(Not(Exists(key.params, key.shape, ANY)), selection.contained, selection.types)  # type: ignore[arg-type]
+            missing = compiler.lower(Not(Exists(key.params, key.shape, ANY)), selection.contained, selection.types)
             if missing is not NEVER:
                 parts = [*selection.parts, *([] if missing is ALWAYS else [missing])]
                 where = parts[0] if len(parts) == 1 else compiler._all(parts)
@@ -342,8 +363,12 @@ class Searcher:
                 found.extend((None, row[6]) for row in self._rows_by_rid(rest, floor, limit - len(found)))
         return found[:limit]
 
-    def _streams(self, selection: Selection, key: SortKey, after: Position | None) -> list[tuple[str, tuple[Any, ...], str, str]] | None:
-        """FROM ... WHERE texts that yield documents in order of the sort key, with the value's column and the ORDER BY."""
+    def _streams(
+        self, selection: Selection, key: SortKey, after: Position | None
+    ) -> list[tuple[str, tuple[Any, ...], str, str]] | None:
+        """FROM ... WHERE texts that yield documents in order of the sort key, with the value's column and the ORDER
+        BY.
+        """
         down = " DESC" if key.descending else ""
         params = shift(key.params, selection.contained)
 
@@ -358,16 +383,23 @@ class Searcher:
             case "range":
                 column, index = ("high", "span_high") if key.descending else ("low", "span_low")
                 tids = [
-                    tid for param in params
+                    tid
+                    for param in params
                     for (tid,) in self._execute(
-                        "SELECT tid FROM term WHERE tid BETWEEN ? AND ? LIMIT ?", (first_tid(param), last_tid(param), SORT_STREAMS + 1)
+                        "SELECT tid FROM term WHERE tid BETWEEN ? AND ? LIMIT ?",
+                        (first_tid(param), last_tid(param), SORT_STREAMS + 1),
                     )
                 ]
                 if len(tids) > SORT_STREAMS:
                     return None
                 where, more = beyond_last(f"d.{column}")
                 return [
-                    (f"span d INDEXED BY {index} WHERE d.tid = ? AND {where}", (tid, *more), f"d.{column}", f"d.{column}{down}, d.rid")
+                    (
+                        f"span d INDEXED BY {index} WHERE d.tid = ? AND {where}",
+                        (tid, *more),
+                        f"d.{column}",
+                        f"d.{column}{down}, d.rid",
+                    )
                     for tid in tids
                 ]
             case "key":
@@ -376,8 +408,11 @@ class Searcher:
                 where, more = beyond_last("t.key")
                 return [
                     (
-                        f"term t INDEXED BY term_key CROSS JOIN posting d ON d.tid = t.tid WHERE t.param = ? AND {where}",
-                        (param, *more), "t.key", f"t.key{down}, d.rid",
+                        f"term t INDEXED BY term_key CROSS JOIN posting d ON d.tid = t.tid WHERE t.param = ? "
+                        f"AND {where}",
+                        (param, *more),
+                        "t.key",
+                        f"t.key{down}, d.rid",
                     )
                     for param in params
                 ]
@@ -390,7 +425,9 @@ class Searcher:
                     return [
                         (
                             f"resource d INDEXED BY resource_updated WHERE d.type = ? AND d.state = 1 AND {where}",
-                            (number, *more), "d.updated", f"d.updated{down}, d.rid",
+                            (number, *more),
+                            "d.updated",
+                            f"d.updated{down}, d.rid",
                         )
                         for number in types
                     ]
@@ -401,13 +438,17 @@ class Searcher:
                     bound, more = "d.address > ? AND d.address < ?", (low, high)
                     if after is not None:
                         operator = "<" if key.descending else ">"
-                        bound = f"d.address > ? AND d.address < ? AND d.address {operator}= ? AND (d.address {operator} ? OR d.rid > ?)"
+                        bound += f" AND d.address {operator}= ? AND (d.address {operator} ? OR d.rid > ?)"
                         last = f"{name}/{after[0]}"
                         more = (low, high, last, last, after[1])
-                    streams.append((
-                        f"resource d INDEXED BY resource_address WHERE {bound} AND d.state = 1",
-                        more, f"substr(d.address, {len(name) + 2})", f"d.address{down}, d.rid",
-                    ))
+                    streams.append(
+                        (
+                            f"resource d INDEXED BY resource_address WHERE {bound} AND d.state = 1",
+                            more,
+                            f"substr(d.address, {len(name) + 2})",
+                            f"d.address{down}, d.rid",
+                        )
+                    )
                 return streams
             case _:
                 assert_never(key.shape)
@@ -424,7 +465,8 @@ class Searcher:
         after = search.after
         if search.containers:
             rows = self._execute(
-                f"SELECT DISTINCT ifnull(r.container, r.rid) AS root FROM ({source}) x CROSS JOIN resource r ON r.rid = x.rid "
+                f"SELECT DISTINCT ifnull(r.container, r.rid) AS root FROM ({source}) x CROSS JOIN resource r ON "
+                f"r.rid = x.rid "
                 "WHERE root > ? ORDER BY root LIMIT ?",
                 (*arguments, after[0] if after else 0, limit),
             ).fetchall()
@@ -437,15 +479,19 @@ class Searcher:
             return found
         columns, values = sort_columns(search.sort, selection.contained, Document("m.rid", None, 0))
         names = [f"v{index}" for index in range(len(search.sort))]
-        where, bounds = "1", ()
+        where, bounds = "1", tuple[Any, ...]()
         if after is not None:
             where, bounds = beyond(search.sort, names, after[:-1], last="root")
             same = " AND ".join([*(f"{name} IS ?" for name in names), "root = ?", "address > ?"])
             where, bounds = f"({where} OR ({same}))", (*bounds, *after)
-        order = "".join(f"{name} IS NULL, {name}{' DESC' if key.descending else ''}, " for name, key in zip(names, search.sort, strict=True))
+        order = "".join(
+            f"{name} IS NULL, {name}{' DESC' if key.descending else ''}, "
+            for name, key in zip(names, search.sort, strict=True)
+        )
         valued = "".join(f"{text} AS {name}, " for text, name in zip(columns, names, strict=True))
         rows = self._execute(
-            f"SELECT {''.join(f'{name}, ' for name in names)}root, address, rid FROM (SELECT {valued}ifnull(r.container, r.rid) AS root, "
+            f"SELECT {''.join(f'{name}, ' for name in names)}root, address, rid FROM (SELECT "
+            f"{valued}ifnull(r.container, r.rid) AS root, "
             f"m.rid AS rid, r.address AS address FROM ({source}) m CROSS JOIN resource r ON r.rid = m.rid LIMIT -1) "
             f"WHERE {where} ORDER BY {order}root, address LIMIT ?",
             (*values, *arguments, *bounds, limit),
@@ -482,7 +528,9 @@ class Searcher:
                     continue
                 # One more than fits tells that something was cut.
                 room = search.include_limit - len(page.includes) - len(reached) + 1
-                text, arguments = self._included(include, selection, frontier, contained if level == 0 else "no", seen | reached.keys())
+                text, arguments = self._included(
+                    include, selection, frontier, contained if level == 0 else "no", seen | reached.keys()
+                )
                 if text:
                     for row in self._execute(f"{text} LIMIT ?", (*arguments, room)):
                         if row[0] not in matched:
@@ -500,7 +548,9 @@ class Searcher:
             if not frontier or not any(include.iterate for include in groups):
                 return
 
-    def _included(self, include: Include, selection: Selection, frontier: list[int], contained: str, seen: set[int]) -> Sql:
+    def _included(
+        self, include: Include, selection: Selection, frontier: list[int], contained: str, seen: set[int]
+    ) -> Sql:
         """Rows that one include adds to a level, in order of creation, without those seen before."""
         document = Document("r.rid", "r", 0)
         tests, more = selection.predicate(document)
@@ -512,9 +562,12 @@ class Searcher:
             if source is None:
                 return "", ()
             return (
-                f"SELECT {ROW} FROM (SELECT DISTINCT p.rid AS rid FROM carray(?) x CROSS JOIN resource s ON s.rid = x.value{source} "
-                f"CROSS JOIN term t INDEXED BY term_key ON t.param IN ({','.join('?' * len(params))}) AND t.key = s.address "
-                f"CROSS JOIN posting p ON p.tid = t.tid ORDER BY 1) i CROSS JOIN resource r ON r.rid = i.rid WHERE {unseen} AND {tests}",
+                f"SELECT {ROW} FROM (SELECT DISTINCT p.rid AS rid FROM carray(?) x CROSS JOIN resource s ON "
+                f"s.rid = x.value{source} "
+                f"CROSS JOIN term t INDEXED BY term_key ON t.param IN ({','.join('?' * len(params))}) AND t.key "
+                f"= s.address "
+                f"CROSS JOIN posting p ON p.tid = t.tid ORDER BY 1) i CROSS JOIN resource r ON r.rid = i.rid "
+                f"WHERE {unseen} AND {tests}",
                 (carray(frontier), *sources, *params, carray(list(seen)), *more),
             )
         params = shift(include.params, contained)
@@ -548,7 +601,9 @@ class Searcher:
         """Resource rows by rid."""
         if not rids:
             return {}
-        found = self._execute(f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value", (carray(rids),))
+        found = self._execute(
+            f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value", (carray(rids),)
+        )
         return {row[6]: row for row in found}
 
 
@@ -572,7 +627,8 @@ def grouped(includes: Sequence[Include]) -> list[Include]:
 
 def sort_columns(sort: Sequence[SortKey], contained: str, document: Document) -> tuple[list[str], tuple[Any, ...]]:
     """One scalar expression per sort key: the value that a document is sorted by, NULL when it has none."""
-    columns, arguments = [], []
+    columns: list[str] = []
+    arguments: list[Any] = []
     for key in sort:
         text, values = sort_value(key, contained, document)
         columns.append(text)

@@ -53,9 +53,12 @@ def open_store(
     """The store in the file at `path`.
 
     `cache_mb`: SQLite's page cache of this connection. `feed_length`: changes that the feed keeps.
-    Raises: UnusableStore when the library is too old, the file absent and `create` False, or of another or a newer schema.
+    Raises: UnusableStore when the library is too old, the file absent and `create` False, or of another or a newer
+    schema.
     """
-    return SqliteStore(Path(path), create=create, cache_mb=cache_mb, busy_timeout_s=busy_timeout_s, feed_length=feed_length)
+    return SqliteStore(
+        Path(path), create=create, cache_mb=cache_mb, busy_timeout_s=busy_timeout_s, feed_length=feed_length
+    )
 
 
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
@@ -63,7 +66,9 @@ _inherited: list[Any] = []
 
 
 def _after_fork() -> None:
-    """A SQLite connection must not be used, nor closed, in the child of a fork: it is kept aside and a new one is opened."""
+    """A SQLite connection must not be used, nor closed, in the child of a fork: it is kept aside and a new one is
+    opened.
+    """
     for store in list(_stores):
         store._abandon(_inherited)
 
@@ -72,7 +77,9 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class SqliteStore:
-    """See storage/protocol.Store. Used by one thread at a time; after a fork the child opens a connection of its own."""
+    """See storage/protocol.Store. Used by one thread at a time; after a fork the child opens a connection of its
+    own.
+    """
 
     def __init__(self, path: Path, *, create: bool, cache_mb: int, busy_timeout_s: float, feed_length: int) -> None:
         self._path = path
@@ -83,7 +90,8 @@ class SqliteStore:
         _stores.add(self)
 
     def _open(self, create: bool) -> None:
-        self._connection: apsw.Connection | _Closed = connect(
+        # Any: an apsw.Connection, or after a fork a _Closed
+        self._connection: Any = connect(
             self._path, create=create, cache_mb=self._cache_mb, busy_timeout_s=self._busy_timeout_s
         )
         self._terms = Terms(self._connection)
@@ -122,7 +130,8 @@ class SqliteStore:
 
     def read_version(self, type: str, id: str, version: int) -> Stored | None:
         """See Store.read_version."""
-        # History first: a version that moves there between the two statements is then found as current, or not needed there.
+        # History first: a version that moves there between the two statements is then found as current, or not
+        # needed there.
         with self._snapshot():
             current = self.read(type, id)
             if current is None or current.version == version:
@@ -158,7 +167,8 @@ class SqliteStore:
         """A time at or below which nothing can still be committed.
 
         Commit times never fall, but two commits may share a millisecond, so a writer that is at work right now may
-        carry the time of the last commit. While the write lock is held for a moment no writer is at work, and after the clock
+        carry the time of the last commit. While the write lock is held for a moment no writer is at work, and after
+        the clock
         has passed that millisecond no later one can take it. Versions of one instance rise strictly: no lock needed.
         """
         if self._connection.in_transaction or instance:
@@ -228,7 +238,9 @@ class SqliteStore:
         return result
 
     def import_versions(self, versions: Sequence[Version]) -> None:
-        """See Store.import_versions. Versions that are here already are passed over, so an interrupted copy can be repeated."""
+        """See Store.import_versions. Versions that are here already are passed over, so an interrupted copy can be
+        repeated.
+        """
         self.transact(lambda _: self._writer.import_versions(versions))
 
     def reindex(self, versions: Sequence[Version]) -> int:
@@ -238,7 +250,9 @@ class SqliteStore:
     # -- change feed ---------------------------------------------------------------------------------------------------
 
     def _claim_epoch(self) -> str:
-        """The feed's epoch: a new one when this file is a copy, recognized by its inode, of the file that it was made in."""
+        """The feed's epoch: a new one when this file is a copy, recognized by its inode, of the file that it was
+        made in.
+        """
         inode = self._path.stat().st_ino
         kept = self.get_meta("feed-epoch")
         if kept and kept["inode"] == inode:
@@ -277,7 +291,8 @@ class SqliteStore:
                 break
             time.sleep(POLL_S)
         return [
-            Change(f"{self._epoch}.{row[0]}", row[1], row[2][len(row[1]) + 1 :], row[3], row[4], METHODS[row[5]]) for row in rows
+            Change(f"{self._epoch}.{row[0]}", row[1], row[2][len(row[1]) + 1 :], row[3], row[4], METHODS[row[5]])
+            for row in rows
         ]
 
     # -- maintenance ---------------------------------------------------------------------------------------------------
@@ -346,7 +361,8 @@ class SqliteStore:
             for *current, rid in rows:
                 floor = version if current[0] == address else 0
                 older = self._connection.execute(
-                    "SELECT version, updated, method, body, registry FROM history WHERE rid = ? AND version > ? ORDER BY version LIMIT ?",
+                    "SELECT version, updated, method, body, registry FROM history WHERE rid = ? AND version > ? "
+                    "ORDER BY version LIMIT ?",
                     (rid, floor, limit - len(found)),
                 )
                 found.extend(stored((current[0], *row)) for row in older)
@@ -365,7 +381,9 @@ class SqliteStore:
         )
         return [stored(row) for row in rows]
 
-    def entries(self, address: str) -> tuple[list[tuple[int, str]], list[tuple[int, str, Scalar, Scalar, str]], list[str]]:
+    def entries(
+        self, address: str
+    ) -> tuple[list[tuple[int, str]], list[tuple[int, str, Scalar, Scalar, str]], list[str]]:
         """See Store.entries."""
         with self._snapshot():
             rid = self._connection.execute("SELECT rid FROM resource WHERE address = ?", (address,)).get
@@ -373,7 +391,8 @@ class SqliteStore:
                 return [], [], []
             documents = "(SELECT ?1 AS rid UNION ALL SELECT rid FROM resource WHERE container = ?1)"
             keys = self._connection.execute(
-                f"SELECT t.param, t.key FROM {documents} d CROSS JOIN posting p ON p.rid = d.rid CROSS JOIN term t ON t.tid = p.tid",
+                f"SELECT t.param, t.key FROM {documents} d CROSS JOIN posting p ON p.rid = d.rid CROSS JOIN "
+                f"term t ON t.tid = p.tid",
                 (rid,),
             ).fetchall()
             ranges = self._connection.execute(
@@ -411,11 +430,15 @@ class SqliteStore:
             yield from checks.findings(self._source())
 
     def statistics(self) -> Mapping[str, Any]:
-        """See Store.statistics. `bytes` is the size of the database without free pages, `file_bytes` that of its files."""
+        """See Store.statistics. `bytes` is the size of the database without free pages, `file_bytes` that of its
+        files.
+        """
         with self._snapshot():
             page, count, free = (self._source().pragma(name) for name in ("page_size", "page_count", "freelist_count"))
             resources = self._connection.execute(f"SELECT count(*) FROM resource WHERE state = {CURRENT}").get
-            versions = self._connection.execute("SELECT (SELECT count(*) FROM history) + count(*) FROM resource WHERE state < 2").get
+            versions = self._connection.execute(
+                "SELECT (SELECT count(*) FROM history) + count(*) FROM resource WHERE state < 2"
+            ).get
         files = [Path(f"{self._path}{suffix}") for suffix in ("", "-wal")]
         return {
             "database": "SQLite",
@@ -482,7 +505,7 @@ class _Snapshot:
 
     __slots__ = ("_connection", "_own")
 
-    def __init__(self, connection: apsw.Connection | _Closed) -> None:
+    def __init__(self, connection: Any) -> None:
         self._connection = connection
 
     def __enter__(self) -> None:

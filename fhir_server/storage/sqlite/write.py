@@ -1,7 +1,10 @@
-"""Appending versions: resource rows, superseded versions, index entries, claims, feed. Runs inside a write transaction."""
+"""Appending versions: resource rows, superseded versions, index entries, claims, feed. Runs inside a write
+transaction.
+"""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 
 import apsw
@@ -38,7 +41,9 @@ class Writer:
             self._append_distinct(list(pending.values()), strict=True)
 
     def import_versions(self, versions: Sequence[Version]) -> None:
-        """See Store.import_versions. Versions that are not above the current one are here already and are passed over."""
+        """See Store.import_versions. Versions that are not above the current one are here already and are passed
+        over.
+        """
         history = []
         newest: dict[str, list[Version]] = {}
         for version in versions:
@@ -59,15 +64,27 @@ class Writer:
             if len(run) > 1:
                 # The current version was superseded by the first of the run, not by its last.
                 self._connection.execute(
-                    "UPDATE history SET until = ? WHERE rid = ? AND version = (SELECT max(version) FROM history WHERE rid = ?)",
+                    "UPDATE history SET until = ? WHERE rid = ? AND version = (SELECT max(version) FROM history "
+                    "WHERE rid = ?)",
                     (run[0].updated, rid, rid),
                 )
-            for one, successor in zip(run, run[1:], strict=False):
+            for one, successor in itertools.pairwise(run):
                 check_size(one)
-                rows.append((rid, one.version, self._terms.make_type(one.type), one.updated, successor.updated,
-                             METHOD_NUMBER[one.method], one.registry, one.body))
+                rows.append(
+                    (
+                        rid,
+                        one.version,
+                        self._terms.make_type(one.type),
+                        one.updated,
+                        successor.updated,
+                        METHOD_NUMBER[one.method],
+                        one.registry,
+                        one.body,
+                    )
+                )
         self._connection.executemany(
-            "INSERT INTO history (rid, version, type, updated, until, method, registry, body) VALUES (?,?,?,?,?,?,?,?)", rows
+            "INSERT INTO history (rid, version, type, updated, until, method, registry, body) VALUES (?,?,?,?,?,?,?,?)",
+            rows,
         )
 
     def reindex(self, versions: Sequence[Version]) -> int:
@@ -113,8 +130,19 @@ class Writer:
                     raise Conflict("The version to be written is not the successor of the current one.")
                 rid, next_rid = next_rid, next_rid + 1
                 state = DELETED if version.body is None else CURRENT
-                inserted.append((rid, version.address, type_number, state, version.version, version.updated, method,
-                                 version.registry, version.body))
+                inserted.append(
+                    (
+                        rid,
+                        version.address,
+                        type_number,
+                        state,
+                        version.version,
+                        version.updated,
+                        method,
+                        version.registry,
+                        version.body,
+                    )
+                )
                 if version.body is not None:
                     created.append((rid, version))
                 elif version.claims:
@@ -132,7 +160,8 @@ class Writer:
                     replaced.append((rid, version))
             feed.append((rid, version.version, version.updated, method))
         connection.executemany(
-            "INSERT INTO resource (rid, address, type, state, version, updated, method, registry, body) VALUES (?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO resource (rid, address, type, state, version, updated, method, registry, body) VALUES "
+            "(?,?,?,?,?,?,?,?,?)",
             inserted,
         )
         if released:
@@ -156,8 +185,15 @@ class Writer:
         )
         self._connection.execute(
             "UPDATE resource SET state = ?, version = ?, updated = ?, method = ?, registry = ?, body = ? WHERE rid = ?",
-            (DELETED if version.body is None else CURRENT, version.version, version.updated, method, version.registry,
-             version.body, rid),
+            (
+                DELETED if version.body is None else CURRENT,
+                version.version,
+                version.updated,
+                method,
+                version.registry,
+                version.body,
+                rid,
+            ),
         )
 
     # -- entries -------------------------------------------------------------------------------------------------------
@@ -197,7 +233,9 @@ class Writer:
                 connection.executemany("DELETE FROM posting WHERE tid = ? AND rid = ?", [(tid, rid) for tid in gone])
             postings.extend((tid, rid) for tid in wanted - present)
             new_spans = self._spans(document) if document else []
-            old_spans = connection.execute("SELECT tid, low, high, unit FROM span WHERE rid = ? ORDER BY tid, n", (rid,)).fetchall()
+            old_spans = connection.execute(
+                "SELECT tid, low, high, unit FROM span WHERE rid = ? ORDER BY tid, n", (rid,)
+            ).fetchall()
             if old_spans != new_spans:
                 connection.execute("DELETE FROM span WHERE rid = ?", (rid,))
                 number(spans, rid, new_spans)
@@ -211,7 +249,9 @@ class Writer:
         inner = self._connection.execute("SELECT rid FROM resource WHERE container = ?", (rid,)).fetchall()
         for row in inner:
             for statement in (
-                "DELETE FROM posting WHERE rid = ?", "DELETE FROM span WHERE rid = ?", "DELETE FROM resource WHERE rid = ?",
+                "DELETE FROM posting WHERE rid = ?",
+                "DELETE FROM span WHERE rid = ?",
+                "DELETE FROM resource WHERE rid = ?",
             ):
                 self._connection.execute(statement, row)
 
@@ -230,7 +270,9 @@ class Writer:
             postings.extend((tid, rid) for tid in self._tids(document))
             number(spans, rid, self._spans(document))
             rid += 1
-        self._connection.executemany("INSERT INTO resource (rid, address, type, state, container) VALUES (?,?,?,?,?)", rows)
+        self._connection.executemany(
+            "INSERT INTO resource (rid, address, type, state, container) VALUES (?,?,?,?,?)", rows
+        )
 
     def _tids(self, document: Document) -> set[int]:
         if not document.keys:
@@ -279,7 +321,9 @@ class Writer:
                     raise Duplicate("A unique key of this resource is already held by another resource.")
 
     def _append_feed(self, rows: list[tuple[int, int, int, int]]) -> None:
-        last = self._connection.execute("SELECT seq, ifnull(clock, updated) FROM feed ORDER BY seq DESC LIMIT 1").fetchone()
+        last = self._connection.execute(
+            "SELECT seq, ifnull(clock, updated) FROM feed ORDER BY seq DESC LIMIT 1"
+        ).fetchone()
         seq, clock = last or (0, 0)
         before = seq
         numbered = []
@@ -287,7 +331,9 @@ class Writer:
             seq += 1
             clock = max(clock, updated)
             numbered.append((seq, rid, version, updated, method, None if clock == updated else clock))
-        self._connection.executemany("INSERT INTO feed (seq, rid, version, updated, method, clock) VALUES (?,?,?,?,?,?)", numbered)
+        self._connection.executemany(
+            "INSERT INTO feed (seq, rid, version, updated, method, clock) VALUES (?,?,?,?,?,?)", numbered
+        )
         # Pruning in steps of a thousand touches the feed's first page rarely.
         if seq // 1000 != before // 1000:
             self._connection.execute("DELETE FROM feed WHERE seq <= ?", (seq - self._feed_length,))

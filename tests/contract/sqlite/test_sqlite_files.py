@@ -1,4 +1,6 @@
-"""What only the embedded store has: its file, its library, copies of the file, forks, planted defects, a killed writer."""
+"""What only the embedded store has: its file, its library, copies of the file, forks, planted defects, a killed
+writer.
+"""
 
 import os
 import shutil
@@ -26,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def store(path: Path):  # noqa: ANN201
+def store(path: Path):
     opened = open_store(path)
     yield opened
     opened.close()
@@ -196,7 +198,14 @@ def sound(store: SqliteStore) -> SqliteStore:
     given(
         store,
         [put("Patient/1", [(FAMILY, "mueller")], claims=["k"]), put("Patient/2", [(FAMILY, "x")])],
-        [put("Observation/1", [(SUBJECT, "Patient/1"), (CODE, "c")], [(DATE, "0", 1, 2, "")], inner=[("p", "Patient", [(FAMILY, "in")], [])])],
+        [
+            put(
+                "Observation/1",
+                [(SUBJECT, "Patient/1"), (CODE, "c")],
+                [(DATE, "0", 1, 2, "")],
+                inner=[("p", "Patient", [(FAMILY, "in")], [])],
+            )
+        ],
         [put("Patient/1", [(FAMILY, "mueller")], claims=["k"]), delete("Patient/2")],
         [put("Patient/1", [(FAMILY, "mueller")], claims=["k"])],
     )
@@ -261,7 +270,8 @@ WRITER = textwrap.dedent(
 
     store, writer = open_store(sys.argv[1]), sys.argv[2]
     for n in range(100_000):
-        given(store, [put(f"Patient/{writer}-{n}-{part}", [(FAMILY, f"{writer}-{n}")]) for part in range(5)] + [put(f"Device/{writer}")])
+        parts = [put(f"Patient/{writer}-{n}-{part}", [(FAMILY, f"{writer}-{n}")]) for part in range(5)]
+        given(store, [*parts, put(f"Device/{writer}")])
         print(n, flush=True)
     """
 )
@@ -272,7 +282,11 @@ def test_killed_writers_lose_nothing_acknowledged_and_tear_nothing(path: Path) -
     for round in range(3):
         writers = [
             subprocess.Popen(
-                [sys.executable, "-c", WRITER, str(path), f"{round}{side}"], cwd=ROOT, stdout=subprocess.PIPE, text=True, bufsize=1,
+                [sys.executable, "-c", WRITER, str(path), f"{round}{side}"],
+                cwd=ROOT,
+                stdout=subprocess.PIPE,
+                text=True,
+                bufsize=1,
             )
             for side in "ab"
         ]
