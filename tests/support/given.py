@@ -4,7 +4,8 @@ A test's first line says what happened before it::
 
     given(store, [put("Patient/1", keys=[(FAMILY, "chalmers")])], [delete("Patient/1")])
 
-Each list is one transaction. Param numbers below follow ast.py: one number belongs to one type, variants 0-7, bit 8 for contained.
+Each list is one transaction. Param numbers below follow ast.py: one number belongs to one type, variants 0-7, bit 8
+for contained.
 """
 
 from __future__ import annotations
@@ -12,11 +13,28 @@ from __future__ import annotations
 import gzip
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from fhir_server.search.ast import CONTAINED, ANY, AllOf, And, AnyOf, Compare, Exists, Field, Linked, LinkedFrom, Node, Not, Or
-from fhir_server.search.ast import Search, Select, SortKey
+from fhir_server.search.ast import (
+    ANY,
+    CONTAINED,
+    EVERYTHING,
+    AllOf,
+    And,
+    AnyOf,
+    Compare,
+    Exists,
+    Field,
+    Linked,
+    LinkedFrom,
+    Node,
+    Not,
+    Or,
+    Search,
+    Select,
+    SortKey,
+)
 from fhir_server.storage.protocol import SearchPage, Store, Transaction
 from fhir_server.storage.writes import Document, KeyEntry, RangeEntry, Stored, Version
 
@@ -27,13 +45,13 @@ CODE, SUBJECT, DATE, VALUE, CODE_VALUE, HAS_MEMBER, TAG = (16 * n for n in range
 # Params of Practitioner and Organization
 PRACTITIONER_NAME, ORGANIZATION_NAME, PART_OF = (16 * n for n in range(21, 24))
 
-START = 1_700_000_000_000_000
-"""Commit time of the first transaction of a `given`, where it is later than the store's own clock is not used: see `given`."""
-
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """A create or an update, as the store's current state demands. `inner` are contained documents: (local id, type, keys, ranges)."""
+    """A create or an update, as the store's current state demands.
+
+    `inner` are contained documents: (local id, type, keys, ranges).
+    """
 
     address: str
     keys: tuple[KeyEntry, ...] = ()
@@ -68,7 +86,12 @@ def put(
         tuple(ranges),
         tuple(claims),
         tuple(
-            (local, type, tuple((p | CONTAINED, k) for p, k in inner_keys), tuple((p | CONTAINED, *rest) for p, *rest in inner_ranges))
+            (
+                local,
+                type,
+                tuple((p | CONTAINED, k) for p, k in inner_keys),
+                tuple((p | CONTAINED, *rest) for p, *rest in inner_ranges),
+            )
             for local, type, inner_keys, inner_ranges in inner
         ),  # type: ignore[misc]
         content,
@@ -105,8 +128,15 @@ def version_of(write: Put | Delete, version: int, updated: int) -> Version:
     for local, inner_type, keys, ranges in write.inner:
         documents.append(Document(f"{write.address}#{local}", inner_type, list(keys), list(ranges)))
     return Version(
-        type, id, version, updated, "POST" if version == 1 else "PUT", body(write.address, version, **write.content),
-        tuple(documents), write.claims, write.registry,
+        type,
+        id,
+        version,
+        updated,
+        "POST" if version == 1 else "PUT",
+        body(write.address, version, **write.content),
+        tuple(documents),
+        write.claims,
+        write.registry,
     )
 
 
@@ -144,7 +174,9 @@ def has(param: int, test: Any = ANY, shape: Any = "key") -> Exists:
     return Exists((param,), shape, test)
 
 
-def overlaps(param: int, low: int | str, high: int | str, keys: Sequence[str] = ("",), unit: str | None = None) -> Exists:
+def overlaps(
+    param: int, low: int | str, high: int | str, keys: Sequence[str] = ("",), unit: str | None = None
+) -> Exists:
     """A range entry that overlaps [low, high), in one of the key classes."""
     window: tuple[Any, ...] = (Compare("low", "<", high), Compare("high", ">", low))
     if unit is not None:
@@ -152,12 +184,14 @@ def overlaps(param: int, low: int | str, high: int | str, keys: Sequence[str] = 
     return Exists((param,), "range", AnyOf(tuple(AllOf((Compare("key", "=", key), *window)) for key in keys)))
 
 
-def find(store: Store | Transaction, types: str | tuple[str, ...] | None, where: Node = And(()), **more: Any) -> list[str]:
+def find(
+    store: Store | Transaction, types: str | tuple[str, ...] | None, where: Node = EVERYTHING, **more: Any
+) -> list[str]:
     """Addresses of the matches of one page, in order."""
     return matches(store.search(searching(types, where, **more)))
 
 
-def searching(types: str | tuple[str, ...] | None, where: Node = And(()), **more: Any) -> Search:
+def searching(types: str | tuple[str, ...] | None, where: Node = EVERYTHING, **more: Any) -> Search:
     """A Search over `types`. `contained` goes to its Select."""
     contained = more.pop("contained", "no")
     return Search(Select((types,) if isinstance(types, str) else types, where, contained), **more)
@@ -170,8 +204,6 @@ def matches(page: SearchPage) -> list[str]:
 
 def walk(store: Store, search: Search, limit: int = 1000) -> list[str]:
     """Addresses of all matches, page after page."""
-    from dataclasses import replace
-
     found: list[str] = []
     for _ in range(limit):
         page = store.search(search)
@@ -183,7 +215,34 @@ def walk(store: Store, search: Search, limit: int = 1000) -> list[str]:
 
 
 __all__ = [
-    "And", "Or", "Not", "Exists", "Linked", "LinkedFrom", "Field", "Select", "SortKey", "Search", "Compare", "AllOf", "AnyOf", "ANY",
-    "Put", "Delete", "put", "delete", "given", "apply", "body", "content", "version_of", "has_key", "has", "overlaps", "find",
-    "searching", "matches", "walk",
+    "And",
+    "Or",
+    "Not",
+    "Exists",
+    "Linked",
+    "LinkedFrom",
+    "Field",
+    "Select",
+    "SortKey",
+    "Search",
+    "Compare",
+    "AllOf",
+    "AnyOf",
+    "ANY",
+    "Put",
+    "Delete",
+    "put",
+    "delete",
+    "given",
+    "apply",
+    "body",
+    "content",
+    "version_of",
+    "has_key",
+    "has",
+    "overlaps",
+    "find",
+    "searching",
+    "matches",
+    "walk",
 ]
