@@ -1,4 +1,4 @@
-"""The OpenAPI document of the REST API, from the tables that route requests; flask-smorest serves it. R4 http.html#summary.
+"""The OpenAPI document of the REST API, from the tables that route requests, served by flask-smorest. R4 http.html.
 
 Paths are generic (``/{type}/{id}``) with the types as an enumeration: 145 copies of the same paths would help nobody.
 What can be searched per type stands in the CapabilityStatement.
@@ -101,6 +101,7 @@ def describe(spec: APISpec) -> None:
                     method: {
                         "tags": ["Operations"],
                         "summary": f"${operation.name} on the {level}",
+                        "operationId": f"{level}-{operation.name}-{method}",
                         "externalDocs": {"url": operation.definition},
                         **({"requestBody": _body((_FHIR_JSON, _FHIR_XML), required=False)} if method == "post" else {}),
                         "responses": _responses("200"),

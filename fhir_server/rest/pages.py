@@ -49,7 +49,7 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
     )
     api = Api(app)
     describe(api.spec)
-    service = Blueprint("service", __name__, description="For those who operate the server")
+    service = Blueprint("Service", __name__, description="For those who operate the server")
 
     @app.context_processor
     def _common() -> dict[str, Any]:
@@ -83,8 +83,13 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
 
     @app.get("/capabilities")
     def capabilities() -> str:
-        found = statement(server(), "full")
-        return render_template("capabilities.html", page="capabilities", statement=found, rest=found["rest"][0])
+        cache = server().cache  # emptied when the search parameters change
+        html: str | None = cache.get("capabilities page")
+        if html is None:
+            found = statement(server(), "full")
+            html = render_template("capabilities.html", page="capabilities", statement=found, rest=found["rest"][0])
+            cache["capabilities page"] = html
+        return html
 
     @app.get("/docs")
     def docs() -> str:

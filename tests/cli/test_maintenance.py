@@ -60,7 +60,9 @@ def fill(uri: str, patients: int = 30) -> None:
                 put(server, {"resourceType": "Patient", "id": f"p{number}", "name": [name], "birthDate": "1970-01-01"})
         for number in range(0, patients, 5):
             repository.execute([Write("delete", "Patient", f"p{number}")])
-    Path("t.json").write_text(json.dumps(bundle(entry("POST", "Basic", {"resourceType": "Basic", "code": {"text": "x"}}))))
+    Path("t.json").write_text(
+        json.dumps(bundle(entry("POST", "Basic", {"resourceType": "Basic", "code": {"text": "x"}})))
+    )
     Path("b.json").write_text(Path("t.json").read_text().replace("transaction", "batch"))
     run("load", "t.json", "b.json", "--store", uri)
     run("reindex", "--store", uri)
@@ -74,7 +76,11 @@ def everything(store: Store) -> dict[str, Any]:
         found.extend((one.address, one.version, one.updated, one.method, one.body) for one in page)
         after = (page[-1].address, page[-1].version)
     records = {key: value for key, value in store.meta_items("").items() if not key.startswith(transfer.STAYING)}
-    return {"versions": found, "records": records, "entries": {a: store.entries(a) for a in sorted({v[0] for v in found})}}
+    return {
+        "versions": found,
+        "records": records,
+        "entries": {a: store.entries(a) for a in sorted({v[0] for v in found})},
+    }
 
 
 def contents(uri: str) -> dict[str, Any]:

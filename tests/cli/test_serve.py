@@ -194,7 +194,13 @@ def test_address_that_is_not_ours_is_refused() -> None:
 def test_addresses_that_other_machines_reach_are_warned_about(
     sqlite_uri: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for host, warned in (("127.0.0.1", False), ("::1", False), ("localhost", False), ("0.0.0.0", True), ("10.1.2.3", True)):
+    for host, warned in (
+        ("127.0.0.1", False),
+        ("::1", False),
+        ("localhost", False),
+        ("0.0.0.0", True),
+        ("10.1.2.3", True),
+    ):
         serve._announce(load_settings({"host": host, "store": sqlite_uri}, {}))
         assert ("everybody there reads and writes everything" in capsys.readouterr().err) is warned, host
 
