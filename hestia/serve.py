@@ -28,7 +28,6 @@ from hestia.load import default_refused_file
 from hestia.maintain import reindex_all
 from hestia.settings import Settings, load
 
-
 KILL_AFTER_S = 15
 """How long a worker may take to finish its requests when it is asked to stop."""
 

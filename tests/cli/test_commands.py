@@ -16,8 +16,9 @@ COMMANDS = sorted(main.commands)
 
 
 def test_the_commands_of_the_issue_are_there() -> None:
-    assert COMMANDS == sorted(
-        ("serve", "load", "export", "seed", "reindex", "backup", "restore", "check", "copy", "config")
+    assert (
+        sorted(("serve", "load", "export", "seed", "reindex", "backup", "restore", "check", "copy", "config"))
+        == COMMANDS
     )
 
 

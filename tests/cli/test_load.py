@@ -180,7 +180,8 @@ def test_other_bundles_are_stored_and_store_bundles_stores_any(store: str) -> No
 
 def test_refusals_name_file_and_line_and_the_rest_is_written(store: str) -> None:
     file = write(
-        "a.ndjson", patient("p1"), b"{", patient("p2", gender="?"), patient("p_3"), [1], {"resourceType": "Nothing", "id": "1"},
+        "a.ndjson", patient("p1"), b"{", patient("p2", gender="?"), patient("p_3"), [1],
+        {"resourceType": "Nothing", "id": "1"},
         {"resourceType": "Patient", "id": 5}, patient("p4"),
     )  # fmt: skip
     result = load(store, file, "--refused", "no.ndjson", status=3)

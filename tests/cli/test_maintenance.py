@@ -257,23 +257,28 @@ def test_reindex_puts_custom_parameters_in_force(store_uri: str) -> None:
     assert "The store is sound." in run("check", "--store", store_uri).output
 
 
+HERE = "(SELECT rid FROM resource WHERE address = 'Patient/p1')"
+OTHER = "(SELECT body FROM resource WHERE address = 'Patient/p2')"
+
+
 @pytest.mark.parametrize(
     ("damage", "finding"),
     [
-        ("UPDATE resource SET body = (SELECT body FROM resource WHERE address = 'Patient/p2') WHERE address = 'Patient/p1'",
+        (f"UPDATE resource SET body = {OTHER} WHERE rid = {HERE}",
          "Patient/p1: the body of version 3 says another type, id or version."),
-        ("UPDATE resource SET body = x'00' WHERE address = 'Patient/p1'", "Patient/p1: the body of version 3 cannot be read."),
-        ("DELETE FROM history WHERE version = 2 AND rid = (SELECT rid FROM resource WHERE address = 'Patient/p1')",
+        (f"UPDATE resource SET body = x'00' WHERE rid = {HERE}",
+         "Patient/p1: the body of version 3 cannot be read."),
+        (f"DELETE FROM history WHERE version = 2 AND rid = {HERE}",
          "Patient/p1: version 3 follows 1."),
-        ("DELETE FROM history WHERE version = 1 AND rid = (SELECT rid FROM resource WHERE address = 'Patient/p1')",
+        (f"DELETE FROM history WHERE version = 1 AND rid = {HERE}",
          "Patient/p1: its first version is 2."),
-        ("UPDATE resource SET updated = 1000 WHERE address = 'Patient/p1'",
+        (f"UPDATE resource SET updated = 1000 WHERE rid = {HERE}",
          "Patient/p1: version 3 is not later than the one before."),
-        ("DELETE FROM posting WHERE rid = (SELECT rid FROM resource WHERE address = 'Patient/p1')",
+        (f"DELETE FROM posting WHERE rid = {HERE}",
          "Patient/p1: index entries differ from the resource; run hestia reindex."),
-        ("UPDATE span SET low = low + 1 WHERE rid = (SELECT rid FROM resource WHERE address = 'Patient/p1')",
+        (f"UPDATE span SET low = low + 1 WHERE rid = {HERE}",
          "Patient/p1: index entries differ from the resource; run hestia reindex."),
-        ("INSERT INTO claim (key, rid) SELECT 'x', rid FROM resource WHERE address = 'Patient/p1'",
+        (f"INSERT INTO claim (key, rid) VALUES ('x', {HERE})",
          "Patient/p1: unique keys differ from the resource; run hestia reindex."),
     ],
 )  # fmt: skip

@@ -180,9 +180,8 @@ def test_port_in_use_is_said_before_anything_is_loaded(sqlite_uri: str, director
         )
         said, _ = second.communicate(timeout=30)
     assert second.returncode == 1
-    assert said == (
-        f"Error: Port {first.port} on 127.0.0.1 is in use, perhaps by another `hestia serve`; choose another with --port.\n"
-    )
+    assert said.startswith(f"Error: Port {first.port} on 127.0.0.1 is in use")
+    assert said.count("\n") == 1
     assert not (directory / "other.db").exists()
 
 

@@ -32,7 +32,7 @@ if __name__ == "__main__":
 
 
 def run(*arguments: str | Path, status: int = 0, **variables: str) -> Result:
-    """Runs a command in this process with these variables and no others of ours; `status` is what it has to end with."""
+    """Runs a command in this process, with these variables and no others of ours; it has to end with `status`."""
     env: dict[str, str | None] = {name: None for name in os.environ if name.startswith("HESTIA_")}
     result = CliRunner().invoke(main, [str(one) for one in arguments], env={**env, **variables})
     if result.exception is not None and not isinstance(result.exception, SystemExit):

@@ -1,4 +1,4 @@
-"""The pages that people look at, on the demo hospital: what they show, that every link leads somewhere, and how safe they are."""
+"""The pages that people look at, on the demo hospital: what they show, where links lead, how safe they are."""
 
 from __future__ import annotations
 
