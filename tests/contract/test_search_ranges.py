@@ -1,5 +1,4 @@
-"""Range entries: dates, numbers, quantities, composites, positions. Shapes as in docs/architecture.md, Index
-entries.
+"""Range entries: dates, numbers, quantities, composites, positions. Shapes as in docs/architecture.md, Index entries.
 """
 
 import pytest

@@ -1,12 +1,10 @@
 """The search tree as SQL.
 
-Lowering replaces what only the dictionary knows: keys become tids, chains become the tids or rids that they end at
-(or stay
-predicates when they are many), so that what remains compares integers. A lowered condition can be asked three
-things: a predicate on
-a given document, a *driver* (a statement that yields the rids it selects), and how many that are, up to a limit.
-search.py
-chooses drivers by these counts. Plans are pinned (CROSS JOIN, INDEXED BY, unary +): nothing depends on ANALYZE.
+Lowering replaces what only the dictionary knows: keys become tids, chains become the tids or rids that they end at (or
+stay predicates when they are many), so that what remains compares integers. A lowered condition can be asked three
+things: a predicate on a given document, a *driver* (a statement that yields the rids it selects), and how many that
+are, up to a limit. search.py chooses drivers by these counts. Plans are pinned (CROSS JOIN, INDEXED BY, unary +):
+nothing depends on ANALYZE.
 
 The text of a statement depends on the shape of the tree only, values are bound: apsw's statement cache is keyed by it.
 """
@@ -57,8 +55,8 @@ MOST_WRITES_PER_S = 50_000
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """How a statement names the document that a predicate is about: `rid` an expression, `row` an alias of its
-    resource row.
+    """How a statement names the document that a predicate is about: `rid` an expression, `row` an alias of its resource
+    row.
     """
 
     rid: str
@@ -555,8 +553,8 @@ class Selection:
         return conjunction([self.where.predicate(document), *self.guards(document)])
 
     def walk(self) -> tuple[str, tuple[Any, ...], Document]:
-        """FROM ... WHERE over all documents of the types, in order of rid when there is one type and one state, or
-        no type.
+        """FROM ... WHERE over all documents of the types, in order of rid when there is one type and one state, or no
+        type.
         """
         if self.types is not None and len(self.types) == 1 and len(self.states) == 1:
             text = f"resource d INDEXED BY resource_kind WHERE d.type = ? AND d.state = {self.states[0]}"
@@ -734,8 +732,7 @@ class Compiler:
         return Spans(self, lowered, types) if lowered else NEVER
 
     def _bounds(self, tests: list[Compare]) -> tuple[Sql, str] | None:
-        """Comparisons of low, high and unit as one text, and the index they bind; None when they contradict each
-        other.
+        """Comparisons of low, high and unit as one text, and the index they bind; None when they contradict each other.
         """
         text, bound = "", set()
         arguments: list[Any] = []
@@ -770,8 +767,7 @@ class Compiler:
     # -- links ---------------------------------------------------------------------------------------------------------
 
     def _links(self, selection: Selection) -> list[int] | None:
-        """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain
-        limit.
+        """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain limit.
         """
         if selection.where is NEVER:
             return []
@@ -794,8 +790,8 @@ class Compiler:
         raise TooCostly(f"A link of a chain selects more than {self._chain_limit} resources; narrow it.")
 
     def _certainly_between(self, tid: int, least: int, most: int) -> bool:
-        """Whether a remembered count of a term shows that it is still above `least` and not above `most`, whatever
-        was written since.
+        """Whether a remembered count of a term shows that it is still above `least` and not above `most`, whatever was
+        written since.
         """
         known = self._counts.get(tid)
         if known is None:

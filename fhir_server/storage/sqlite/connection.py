@@ -47,11 +47,10 @@ def require_library(version: tuple[int, int, int] | None = None) -> None:
 
 
 def waiter(timeout_s: float) -> Callable[[int], bool]:
-    """A busy handler that polls every 0.2 ms, later every 2 ms, until `timeout_s` has passed.
+    """A busy handler that polls every 0.1 ms, later every 2 ms, until `timeout_s` has passed.
 
-    SQLite's own handler sleeps up to 100 ms and polls in whole milliseconds; a commit takes a fraction of one, so
-    the loser of a
-    race would leave the lock unused most of the time.
+    SQLite's own handler sleeps up to 100 ms and polls in whole milliseconds; a commit takes a fraction of one, so the
+    loser of a race would leave the lock unused most of the time.
     """
     started = 0.0
 
@@ -62,7 +61,7 @@ def waiter(timeout_s: float) -> Callable[[int], bool]:
             started = now
         if now - started > timeout_s:
             return False
-        time.sleep(0.0002 if attempt < 50 else 0.002)
+        time.sleep(0.0001 if attempt < 200 else 0.002)
         return True
 
     return wait

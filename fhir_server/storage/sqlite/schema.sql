@@ -1,4 +1,5 @@
--- Layout of the embedded store. docs/storage-sqlite.md explains it, docs/adr/0003-index-entries-in-sqlite.md why.
+-- Layout of the embedded store. docs/storage-sqlite.md explains it, docs/adr/0005-index-entries-in-sqlite.md
+-- why.
 -- Its number is SCHEMA in connection.py.
 
 CREATE TABLE resource_type (

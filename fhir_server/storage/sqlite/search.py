@@ -1,11 +1,11 @@
 """Running a search: which condition drives, in which order rows are walked, pages, totals and includes.
 
 Three ways to a page of rids, chosen by counts that stop at a limit:
-ordered   one term, or all of a type: its rows lie in order of creation, the page ends the walk.
-collected the rids of the most selective condition are collected, filtered and sorted; for conditions that select few.
-walked    every document in order (of creation, or of the first sort key) is probed until the page is full; for
-conditions
-          that select many.
+
+ordered    one term, or all of a type: its rows lie in order of creation, and the page ends the walk.
+collected  the rids of the most selective condition, filtered and sorted; for conditions that select few.
+walked     every document, in order of creation or of the sort key, is probed until the page is full; for those that
+           select many.
 """
 
 from __future__ import annotations
@@ -366,8 +366,7 @@ class Searcher:
     def _streams(
         self, selection: Selection, key: SortKey, after: Position | None
     ) -> list[tuple[str, tuple[Any, ...], str, str]] | None:
-        """FROM ... WHERE texts that yield documents in order of the sort key, with the value's column and the ORDER
-        BY.
+        """FROM ... WHERE texts that yield documents in order of the sort key, with the value's column and the ORDER BY.
         """
         down = " DESC" if key.descending else ""
         params = shift(key.params, selection.contained)

@@ -77,8 +77,7 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class SqliteStore:
-    """See storage/protocol.Store. Used by one thread at a time; after a fork the child opens a connection of its
-    own.
+    """See storage/protocol.Store. Used by one thread at a time; after a fork the child opens a connection of its own.
     """
 
     def __init__(self, path: Path, *, create: bool, cache_mb: int, busy_timeout_s: float, feed_length: int) -> None:
@@ -130,8 +129,6 @@ class SqliteStore:
 
     def read_version(self, type: str, id: str, version: int) -> Stored | None:
         """See Store.read_version."""
-        # History first: a version that moves there between the two statements is then found as current, or not
-        # needed there.
         with self._snapshot():
             current = self.read(type, id)
             if current is None or current.version == version:
@@ -167,9 +164,9 @@ class SqliteStore:
         """A time at or below which nothing can still be committed.
 
         Commit times never fall, but two commits may share a millisecond, so a writer that is at work right now may
-        carry the time of the last commit. While the write lock is held for a moment no writer is at work, and after
-        the clock
-        has passed that millisecond no later one can take it. Versions of one instance rise strictly: no lock needed.
+        carry the time of the last commit. While the write lock is held for a moment no writer is at work, and after the
+        clock has passed that millisecond no later one can take it. Versions of one instance rise strictly: no lock
+        needed.
         """
         if self._connection.in_transaction or instance:
             return self._last_commit()
@@ -250,8 +247,8 @@ class SqliteStore:
     # -- change feed ---------------------------------------------------------------------------------------------------
 
     def _claim_epoch(self) -> str:
-        """The feed's epoch: a new one when this file is a copy, recognized by its inode, of the file that it was
-        made in.
+        """The feed's epoch: a new one when this file is a copy, recognized by its inode, of the file that it was made
+        in.
         """
         inode = self._path.stat().st_ino
         kept = self.get_meta("feed-epoch")
@@ -430,8 +427,7 @@ class SqliteStore:
             yield from checks.findings(self._source())
 
     def statistics(self) -> Mapping[str, Any]:
-        """See Store.statistics. `bytes` is the size of the database without free pages, `file_bytes` that of its
-        files.
+        """See Store.statistics. `bytes` is the size of the database without free pages, `file_bytes` that of its files.
         """
         with self._snapshot():
             page, count, free = (self._source().pragma(name) for name in ("page_size", "page_count", "freelist_count"))

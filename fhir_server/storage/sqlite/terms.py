@@ -1,8 +1,7 @@
 """The dictionary: index keys, resource types and params as small integers.
 
 Rows of the three tables are never changed or removed, so what was once committed can be cached for ever. What the
-running
-write transaction has added is kept apart until it commits.
+running write transaction has added is kept apart until it commits.
 """
 
 from __future__ import annotations
