@@ -29,9 +29,7 @@ from tests.support.resources import observation, patient
 
 MARKER = "Zyx77Qqv"
 CODES = {
-    code
-    for codes in required_codes()["http://hl7.org/fhir/ValueSet/issue-type"]["systems"].values()
-    for code in codes
+    code for codes in required_codes()["http://hl7.org/fhir/ValueSet/issue-type"]["systems"].values() for code in codes
 }
 TYPES = ("Patient", "Observation", "Bundle", "ValueSet", "Questionnaire", "Encounter", "Location", "Binary", "Group")
 JSON = "application/fhir+json"
@@ -237,7 +235,16 @@ HEADER_VALUES = (
     'W/"' + MARKER + '"', "application/fhir+json; fhirVersion=" + MARKER, "application/fhir+json; charset=" + MARKER,
 )  # fmt: skip
 METHODS = ("GET", "GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "BREW", "", "get", MARKER)
-BODIES = (b"", b"{}", b"[]", b"null", b"\xff", b"<", b'{"resourceType":"Patient","id":"a","active":true}', b"\x1f\x8b\x08")
+BODIES = (
+    b"",
+    b"{}",
+    b"[]",
+    b"null",
+    b"\xff",
+    b"<",
+    b'{"resourceType":"Patient","id":"a","active":true}',
+    b"\x1f\x8b\x08",
+)
 
 
 @pytest.mark.slow
@@ -322,7 +329,9 @@ def test_mutated_examples_are_stored_or_refused(client: Client, small_examples: 
         else:
             entry = {"resource": resource, "request": {"method": "PUT", "url": f"{type_name}/{id_}"}}
             kind = dice.choice(("batch", "transaction"))
-            environ = sent("POST", "/fhir/", json.dumps({"resourceType": "Bundle", "type": kind, "entry": [entry]}).encode())
+            environ = sent(
+                "POST", "/fhir/", json.dumps({"resourceType": "Bundle", "type": kind, "entry": [entry]}).encode()
+            )
         if dice.random() < 0.2:
             environ["HTTP_ACCEPT"] = "application/fhir+xml"
         statuses.add(checked(client, environ))
@@ -333,7 +342,20 @@ def test_mutated_examples_are_stored_or_refused(client: Client, small_examples: 
 @pytest.mark.parametrize("seed", range(4))
 def test_damaged_bytes_are_stored_or_refused(client: Client, small_examples: list[bytes], seed: int) -> None:
     dice = random.Random(seed)
-    junk = (b"\x00", b"\xff", b"\xed\xa0\x80", b'"', b"{", b"}", b"[", b",", b"\\u0000", b"\\ud800", b"\xef\xbb\xbf", b"1e999999999")
+    junk = (
+        b"\x00",
+        b"\xff",
+        b"\xed\xa0\x80",
+        b'"',
+        b"{",
+        b"}",
+        b"[",
+        b",",
+        b"\\u0000",
+        b"\\ud800",
+        b"\xef\xbb\xbf",
+        b"1e999999999",
+    )
     for text in small_examples:
         name = json.loads(text)
         damaged = bytearray(text)
@@ -381,7 +403,9 @@ def deep(opening: str, closing: str, depth: int) -> bytes:
         b'{"resourceType":"Patient","text":{"status":"generated","div":"' + b"<b>" * 50_000 + b'"}}',
         b'{"resourceType":"Patient","text":{"status":"generated","div":"<!DOCTYPE a [<!ENTITY b \'c\'>]><div>&b;</div>"}}',
         b'{"resourceType":"Bundle","type":"transaction","entry":' + b"[" + b"{}," * 50_000 + b"{}]}",
-        b'{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"' + b"x?" * 50_000 + b'"}}]}',
+        b'{"resourceType":"Bundle","type":"batch","entry":[{"request":{"method":"GET","url":"'
+        + b"x?" * 50_000
+        + b'"}}]}',
         b'{"resourceType":"Bundle","type":"transaction","entry":[null,1,"x",[],{"request":null},{"request":{"method":1}}]}',
         b"x" * 2_000_001,
         b"<" * 100_000,
@@ -406,7 +430,20 @@ def test_extreme_bodies_are_refused(client: Client, body: bytes) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_random_patches_are_applied_or_refused(client: Client, seed: int) -> None:
     dice = random.Random(seed)
-    pointers = ("", "/", "/active", "/name/0", "/name/-", "/name/x", "/id", "/meta/versionId", "/~2", "/nonsense", "//", 7)
+    pointers = (
+        "",
+        "/",
+        "/active",
+        "/name/0",
+        "/name/-",
+        "/name/x",
+        "/id",
+        "/meta/versionId",
+        "/~2",
+        "/nonsense",
+        "//",
+        7,
+    )
     operations = ("add", "remove", "replace", "move", "copy", "test", "nonsense", None)
     paths = (
         "Patient", "Patient.active", "Patient.name[0]", "Patient.name.where(family='x')", "Patient.id", MARKER, "(", "1/0",
@@ -435,7 +472,10 @@ def test_random_patches_are_applied_or_refused(client: Client, seed: int) -> Non
             {"name": "type", "valueCode": dice.choice(kinds)},
             {"name": "path", "valueString": dice.choice(paths)},
             {"name": "name", "valueString": dice.choice(("active", "name", "id", "nonsense", ""))},
-            {"name": "value", dice.choice(("valueString", "valueBoolean", "valueHumanName", "x")): dice.choice(LEAVES)()},
+            {
+                "name": "value",
+                dice.choice(("valueString", "valueBoolean", "valueHumanName", "x")): dice.choice(LEAVES)(),
+            },
             {"name": "index", "valueInteger": dice.choice((0, -1, 10**10, "0"))},
         ]
         body = json.dumps(

@@ -21,7 +21,9 @@ from fhir_server.fhirpath.model import json_members
 
 MOST = 3
 """Values per resource and parameter."""
-_REFERENCE = re.compile(r"(?:.*/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?", re.DOTALL)
+_REFERENCE = re.compile(
+    r"(?:.*/)?([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?", re.DOTALL
+)
 _QUANTITIES = ("Quantity", "Age", "Count", "Distance", "Duration", "SimpleQuantity", "MoneyQuantity")
 _NUMBERS = ("integer", "decimal", "positiveInt", "unsignedInt")
 _ABSENT = {
