@@ -1,7 +1,7 @@
 """Opening the database file: settings, versions, and what a lock conflict means.
 
-Settings: WAL with synchronous=FULL (NORMAL loses acknowledged commits in a power cut), no mmap (a truncated mapping kills
-the process), a library without the WAL-reset defect (SQLite 3.51.3 or later).
+Settings: WAL with synchronous=FULL (NORMAL loses acknowledged commits in a power cut), no mmap (a truncated mapping
+kills the process), a library without the WAL-reset defect (SQLite 3.51.3 or later).
 """
 
 from __future__ import annotations

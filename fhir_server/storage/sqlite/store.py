@@ -409,7 +409,8 @@ class SqliteStore:
             raise FileExistsError(f"{target} exists already.")
         copy = apsw.Connection(target)
         try:
-            with copy.backup("main", self._source(), "main") as transfer:
+            # Within one snapshot: a backup starts again whenever another process commits between its steps.
+            with self._snapshot(), copy.backup("main", self._source(), "main") as transfer:
                 while not transfer.done:
                     transfer.step(2000)
             copy.pragma("journal_mode", "wal")

@@ -170,6 +170,24 @@ def test_a_backup_of_a_live_store_is_consistent(store: SqliteStore, path: Path, 
     restored.close()
 
 
+def test_a_backup_ends_although_others_keep_writing(store: SqliteStore, path: Path, tmp_path: Path) -> None:
+    given(store, [put(f"Patient/{n}", [(FAMILY, f"name {n}" * 50)]) for n in range(2000)])
+    open_store(path).close()
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), "w"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    for number in range(3):
+        target = tmp_path / f"backup{number}.db"
+        store.backup(str(target))
+        copied = open_store(target)
+        assert list(copied.check()) == []
+        assert copied.counts()["Patient"] % 5 == 0
+        copied.close()
+    writer.kill()
+    writer.wait()
+    writer.stdout.close()
+
+
 # --- check ------------------------------------------------------------------------------------------------------------
 
 DEFECTS = [
@@ -274,6 +292,27 @@ WRITER = textwrap.dedent(
         print(n, flush=True)
     """
 )
+
+
+OPENER = textwrap.dedent(
+    """
+    import sys
+    from fhir_server.storage.sqlite import open_store
+    from tests.support.given import put, given
+
+    store = open_store(sys.argv[1])
+    given(store, [put(f"Patient/{sys.argv[2]}")])
+    """
+)
+
+
+def test_several_processes_may_make_the_store_at_once(path: Path) -> None:
+    openers = [subprocess.Popen([sys.executable, "-c", OPENER, str(path), str(n)], cwd=ROOT) for n in range(6)]
+    assert [one.wait() for one in openers] == [0] * 6
+    store = open_store(path, create=False)
+    assert store.counts() == {"Patient": 6}
+    assert list(store.check()) == []
+    store.close()
 
 
 def test_killed_writers_lose_nothing_acknowledged_and_tear_nothing(path: Path) -> None:
