@@ -806,7 +806,8 @@ def _close(o: dict[str, Any], path: Path, run: _Run) -> None:
         if target is None:
             if where[1] == "reference":
                 run.rule(where, "ref-1: A local reference has to refer to a contained resource.", "invariant")
-        elif targets is not None and target not in targets:
+        elif targets is not None and target in _TYPES and target not in targets:
+            # A contained resource of no type of R4 is an error of its own, which does not repeat the type.
             _wrong_target(target, where[0] or where, run)
     for index, item in enumerate(items):
         if f"#{item.get('id')}" not in referred and index not in refers_back:
