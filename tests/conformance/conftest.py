@@ -11,7 +11,6 @@ from fhir_server.context import Settings
 from fhir_server.storage.sqlite import open_store
 from terminology import ucum
 from terminology.local import Local
-from tests.support import examples
 from tests.spec.conftest import (  # the fixtures of tests that begin with an empty server
     build,
     client,
@@ -21,6 +20,7 @@ from tests.spec.conftest import (  # the fixtures of tests that begin with an em
     pytest_configure,
     pytest_generate_tests,
 )
+from tests.support import examples
 from tests.support.http import BASE, Client
 
 __all__ = ["build", "client", "clock", "full", "ids", "open_store_again", "pytest_configure", "pytest_generate_tests"]

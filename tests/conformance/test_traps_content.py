@@ -117,3 +117,10 @@ def test_numbers_and_booleans_in_quotes_and_fractions_of_integers_are_refused(cl
         '{"resourceType":"Observation","id":"o","status":"final","code":{"text":"x"},"valueQuantity":{"value":"1.5"}}'
     )
     assert client.put("/Observation/o", literal(quoted)).status == 400
+
+
+def test_the_type_of_a_contained_resource_is_not_repeated(client: Client) -> None:
+    inside = {"resourceType": "Jane Chalmers", "id": "x"}
+    answer = client.put("/Observation/o", observation("o", "#x", contained=[inside]))
+    assert answer.status == 400
+    assert b"Chalmers" not in answer.body
