@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import fhirpathpy
-import official
+from tests.unit.fhirpath import official
 import pytest
 from fhirpathpy.models import models
 

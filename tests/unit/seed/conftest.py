@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from seed_demo import Demo
+from tests.unit.seed.seed_demo import Demo
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
-from seed_demo import references
+from tests.unit.seed.seed_demo import references
 
 import seed
 from fhir_server.resources.jsonformat import parse

@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from seed_demo import age, day
+from tests.unit.seed.seed_demo import age, day
 
 import seed
 
