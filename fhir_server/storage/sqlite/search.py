@@ -321,12 +321,13 @@ class Searcher:
             return None
         key, after = search.sort[0], search.after
         universe = self._universe(selection)
-        # Walking probes limit * universe / matches documents, collecting fetches the value of every match.
-        most = max(200, int(sqrt(limit * universe)))
-        best, matches = self._best(selection, max(most * 8, 2000))
+        # Walking probes limit * universe / matches documents, mostly in pages at hand; collecting looks up the value of
+        # every match where its resource lies, which is dearer.
+        most = max(200, int(sqrt(limit * universe / PROBE_COST)))
+        best, matches = self._best(selection, max(most * 16, 2000))
         if best is not None and matches < most:
             return None
-        budget = None if best is None else max(1000, 2 * matches)
+        budget = None if best is None else max(1000, 6 * matches)
         found: list[tuple[Any, ...]] = []
         if after is None or after[0] is not None:
             streams = self._streams(selection, key, after)

@@ -30,6 +30,8 @@ FEED_LENGTH = 200_000
 """Changes that the feed keeps; an older position raises PositionLost."""
 ATTEMPTS = 5
 POLL_S = 0.005
+BACKUP_PAGES = 2000
+"""Pages that one step of a backup copies."""
 
 READ = "SELECT version, updated, method, body, registry FROM resource WHERE address = ? AND state < 2"
 READ_MANY = (
@@ -46,7 +48,7 @@ def open_store(
     path: str | Path,
     *,
     create: bool = True,
-    cache_mb: int = 48,
+    cache_mb: int = 64,
     busy_timeout_s: float = 10.0,
     feed_length: int = FEED_LENGTH,
 ) -> SqliteStore:
@@ -410,9 +412,11 @@ class SqliteStore:
         copy = apsw.Connection(target)
         try:
             # Within one snapshot: a backup starts again whenever another process commits between its steps.
-            with self._snapshot(), copy.backup("main", self._source(), "main") as transfer:
-                while not transfer.done:
-                    transfer.step(2000)
+            with self._snapshot():
+                self.get_meta("feed-epoch")  # a snapshot begins with the first read
+                with copy.backup("main", self._source(), "main") as transfer:
+                    while not transfer.done:
+                        transfer.step(BACKUP_PAGES)
             copy.pragma("journal_mode", "wal")
             copy.execute("DELETE FROM meta WHERE key = 'feed-epoch'")
             copy.pragma("wal_checkpoint(TRUNCATE)")
