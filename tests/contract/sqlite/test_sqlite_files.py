@@ -1,5 +1,4 @@
-"""What only the embedded store has: its file, its library, copies of the file, forks, planted defects, a killed writer.
-"""
+"""What only the embedded store has: its file, its library, copies of the file, forks, planted defects, a killed writer."""
 
 import os
 import shutil
@@ -173,7 +172,9 @@ def test_a_backup_of_a_live_store_is_consistent(store: SqliteStore, path: Path, 
 def test_a_backup_ends_although_others_keep_writing(store: SqliteStore, path: Path, tmp_path: Path) -> None:
     given(store, [put(f"Patient/{n}", [(FAMILY, f"name {n}" * 50)]) for n in range(2000)])
     open_store(path).close()
-    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(path), "w"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", WRITER, str(path), "w"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
     assert writer.stdout is not None
     writer.stdout.readline()
     for number in range(3):
