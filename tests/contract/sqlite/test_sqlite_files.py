@@ -1,4 +1,4 @@
-"""What only the embedded store has: its file, its library, copies of the file, forks, planted defects, a killed writer."""
+"""What only the embedded store has: file, library, copies of the file, forks, planted defects, a killed writer."""
 
 import os
 import shutil
