@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -16,7 +17,7 @@ DEMO = "demo"
 """The store's record: ``loading``, then ``loaded``."""
 
 
-def ensure_demo(server: Server, refused_file: Path) -> bool:
+def ensure_demo(server: Server, refused_file: Path, each_bundle: Callable[[], None] = lambda: None) -> bool:
     """Loads the demo data unless the store holds data already; True when it did.
 
     A load that was interrupted goes on where it ended (ledger). Several processes at once: one loads, the others wait.
@@ -40,6 +41,7 @@ def ensure_demo(server: Server, refused_file: Path) -> bool:
             for bundle in bundles:
                 loader.bundle_bytes(seed.encode(bundle), source=DEMO)
                 lease.renew()
+                each_bundle()
         if loader.report.refused:
             raise click.ClickException(f"{loader.report.refused} demo Bundles were refused; see {refused_file}.")
         store.put_meta(DEMO, "loaded")

@@ -37,9 +37,11 @@ _PR_SET_PDEATHSIG = 1
 def run(settings: Settings) -> None:
     """Prepares and serves until interrupted; prints the addresses to try."""
     require_free_port(settings.host, settings.port)
-    signal.signal(signal.SIGTERM, _interrupt)
+    stop = Stop()
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
     try:
-        _prepare(settings)
+        _prepare(settings, stop)
     except KeyboardInterrupt:
         click.echo("\nStopped. Nothing that was written is lost; the next start goes on from here.")
         sys.exit(130)
@@ -91,8 +93,22 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _interrupt(number: int, frame: object) -> None:
-    raise KeyboardInterrupt
+class Stop:
+    """A signal handler that interrupts at once, and remembers it: a KeyboardInterrupt that is raised in a callback of a
+    library may be lost there.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __call__(self, number: int, frame: object) -> None:
+        self.asked = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt when a signal came; called as long work goes on."""
+        if self.asked:
+            raise KeyboardInterrupt
 
 
 def _announce(settings: Settings) -> None:
@@ -114,21 +130,22 @@ def _announce(settings: Settings) -> None:
     sys.stdout.flush()
 
 
-def _prepare(settings: Settings) -> None:
+def _prepare(settings: Settings, stop: Stop) -> None:
     settings.data.mkdir(parents=True, exist_ok=True)
     store = connect(settings.store)
     try:
         for note in identify(store, settings):
             click.echo(note)
         server = make_server(settings, store)
-        _reindex(server)
+        _reindex(server, stop)
         if settings.demo:
-            ensure_demo(server, default_refused_file(settings.data))
+            ensure_demo(server, default_refused_file(settings.data), stop.check)
+        stop.check()
     finally:
         store.close()
 
 
-def _reindex(server: Server) -> None:
+def _reindex(server: Server, stop: Stop) -> None:
     """Makes the index anew where the settings or the version ask for it; one process does, the others wait."""
 
     def needed() -> bool:
@@ -138,7 +155,12 @@ def _reindex(server: Server) -> None:
         return
     with Lease(server.store, "migrate", waiting=lambda: click.echo("Another process is indexing; waiting.")) as lease:
         if needed():
-            reindex_all(server, lease.renew)
+
+            def each_page() -> None:
+                stop.check()
+                lease.renew()
+
+            reindex_all(server, each_page)
 
 
 def _be_a_worker(parent: int) -> None:

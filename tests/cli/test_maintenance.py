@@ -218,6 +218,28 @@ def test_backup_of_a_store_that_is_written_to_is_whole(store_uri: str, directory
     assert [path.name for path in Path("saves").iterdir() if ".part" in path.name] == []
 
 
+def test_backup_in_many_steps_is_not_begun_again_by_writers(sqlite_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(sqlite_uri, 60)
+    writer = connect(sqlite_uri)
+    looks = 0
+
+    class OnePage:
+        """The size of a step; the next step is due when it is asked for, and somebody writes before every one."""
+
+        def __index__(self) -> int:
+            nonlocal looks
+            looks += 1
+            assert looks < 1000, "The backup begins again at every write."
+            writer.put_meta("beat", looks)
+            return 1
+
+    monkeypatch.setattr("fhir_server.storage.sqlite.store.BACKUP_PAGES", OnePage())
+    run("backup", "one.db", "--store", sqlite_uri)
+    writer.close()
+    assert looks > 20
+    assert "The store is sound." in run("check", "--store", "sqlite:///one.db").output
+
+
 def test_restore_into_mongodb(sqlite_uri: str, mongo_database: str) -> None:
     fill(sqlite_uri, 10)
     run("backup", "one.db", "--store", sqlite_uri)
