@@ -43,7 +43,8 @@ def main() -> None:
     parser.add_argument("--no-profile", action="store_true", help="leave out the two profiles")
     options = parser.parse_args()
     print(
-        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; load generator on the same machine"
+        f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()};"
+        " load generator on the same machine"
     )
     if options.base:
         _table(options, options.base, options.base, None, None, 1.0)
@@ -77,7 +78,8 @@ def main() -> None:
 
 
 def _table(
-    options: argparse.Namespace, title: str, base: str, process: subprocess.Popen[bytes] | None, disk: Path | None, share: float
+    options: argparse.Namespace, title: str, base: str, process: subprocess.Popen[bytes] | None, disk: Path | None,
+    share: float
 ) -> None:  # fmt: skip
     target = Target(base)
     corpus = Corpus(options.patients)
@@ -119,7 +121,8 @@ def _growth(options: argparse.Namespace, target: Target, before: dict[str, float
     grown = Loaded(bigger, loaded.practitioners, loaded.patients, loaded.observations, loaded.resources)
     result = load(target, bigger, 8, loaded.corpus.patients, bigger.patients, grown)
     print(
-        f"\nafter {grown.resources:,} resources ({result.rate * PER_BUNDLE:,.0f}/s loaded); rate as a share of the rate before"
+        f"\nafter {grown.resources:,} resources ({result.rate * PER_BUNDLE:,.0f}/s loaded);"
+        " rate as a share of the rate before"
     )
     same = ("read", "token", "date", "reference", "chain", "_include", "_revinclude", "sorted")
     grown.corpus = Corpus(loaded.corpus.patients)
@@ -151,12 +154,12 @@ def _server(store: str, directory: Path, workers: int) -> Iterator[tuple[str, su
         "HESTIA_LOG": "quiet",
     }
     command = [shutil.which("hestia", path=str(Path(sys.executable).parent)) or "hestia", "serve"]
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)  # noqa: S603
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT)
     base = f"http://127.0.0.1:{port}/fhir"
     try:
         for _ in range(300):
             try:
-                urllib.request.urlopen(base + "/metadata", timeout=2).read()  # noqa: S310 - our own loopback address
+                urllib.request.urlopen(base + "/metadata", timeout=2).read()
                 break
             except (OSError, urllib.error.URLError):
                 if process.poll() is not None:
@@ -173,7 +176,9 @@ def _checkpoint(directory: Path) -> None:
     for path in directory.glob("*.db"):
         connection = apsw.Connection(str(path))
         connection.set_busy_timeout(10_000)
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchall()  # opens the log; before that nothing is done
+        connection.execute(
+            "SELECT count(*) FROM sqlite_schema"
+        ).fetchall()  # opens the log; before that nothing is done
         connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_TRUNCATE)
         connection.close()
 

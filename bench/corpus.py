@@ -1,6 +1,7 @@
 """The corpus of the benchmark: deterministic, and made so that every measured search has a known number of hits.
 
-300 patients of 70 resources each (one transaction Bundle per patient): 1 Patient, 6 Conditions, 8 Encounters, 52 Observations
+300 patients of 70 resources each (one transaction Bundle per patient): 1 Patient, 6 Conditions, 8 Encounters, 52
+Observations
 (13 codes, four of each), 3 MedicationRequests; before them one Bundle of 50 Practitioners.
 
     Patient?name=<prefix>                    15 (20 family names)
@@ -106,12 +107,14 @@ class Corpus:
         return {"resourceType": "Bundle", "type": "transaction", "entry": entries}
 
     def bundles(self, practitioners: list[str]) -> Iterator[dict[str, Any]]:
-        """One transaction per patient. `practitioners`: the 50 references that the server gave (``Practitioner/..``)."""
+        """One transaction per patient. `practitioners`: the 50 references that the server gave
+        (``Practitioner/..``).
+        """
         for number in range(self.patients):
             yield self.bundle(number, practitioners)
 
     def bundle(self, number: int, practitioners: list[str]) -> dict[str, Any]:
-        chance = random.Random(self.seed * 1_000_003 + number)  # noqa: S311 - repeatable on purpose
+        chance = random.Random(self.seed * 1_000_003 + number)
         patient = _uuid("patient", number)
         subject = {"reference": f"urn:uuid:{patient}"}
         born = date(1930, 1, 1) + timedelta(days=chance.randrange(29_000))
@@ -141,7 +144,7 @@ class Corpus:
 
 
 def _uuid(kind: str, *numbers: int) -> str:
-    return str(UUID(int=random.Random(f"{kind}/{numbers}").getrandbits(128), version=4))  # noqa: S311
+    return str(UUID(int=random.Random(f"{kind}/{numbers}").getrandbits(128), version=4))
 
 
 def _entry(resource: dict[str, Any], uuid: str, if_none_exist: str | None = None) -> dict[str, Any]:
@@ -189,7 +192,7 @@ def _patient(number: int, born: date, chance: random.Random) -> dict[str, Any]:
                 "postalCode": f"{number % 999:05d}",
                 "country": "DE",
             }
-        ],  # noqa: E501
+        ],
     }
 
 

@@ -1,7 +1,9 @@
 """A lean HTTP/1.1 load generator: keep-alive connections in one process, requests as prepared bytes, answers checked.
 
-It must cost little, since it shares two cores with the server that it measures: no HTTP library, one `epoll` loop. An answer is read
-to its end (Content-Length or chunked), its status compared with what the step expects, and its body handed to the step's check.
+It must cost little, since it shares two cores with the server that it measures: no HTTP library, one `epoll` loop. An
+answer is read
+to its end (Content-Length or chunked), its status compared with what the step expects, and its body handed to the
+step's check.
 """
 
 from __future__ import annotations
@@ -61,18 +63,25 @@ class Target:
         return Request(head.encode(), (200,), check)
 
     def send(
-        self, method: str, path: str, body: bytes, expect: tuple[int, ...], headers: str = "", check: Callable[[bytes], str | None] | None = None
-    ) -> Request:  # fmt: skip
+        self,
+        method: str,
+        path: str,
+        body: bytes,
+        expect: tuple[int, ...],
+        headers: str = "",
+        check: Callable[[bytes], str | None] | None = None,
+    ) -> Request:
         slash = f"/{path}" if path else ""
         head = (
-            f"{method} {self.path}{slash} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: application/fhir+json\r\n"
+            f"{method} {self.path}{slash} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
+            f"Accept: application/fhir+json\r\n"
             f"Content-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
         )
         return Request(head.encode() + body, expect, check)
 
 
 class _Connection:
-    __slots__ = ("request", "socket", "started", "buffer", "need", "head_end", "chunked", "status")
+    __slots__ = ("buffer", "chunked", "head_end", "need", "request", "socket", "started", "status")
 
     def __init__(self, target: Target) -> None:
         self.socket = socket.create_connection((target.host, target.port), timeout=60)
@@ -125,7 +134,8 @@ class _Connection:
 
 
 def run(
-    target: Target, requests: Iterator[Request], connections: int = 8, *, seconds: float | None = None, collect: Callable[[bytes], None] | None = None
+    target: Target, requests: Iterator[Request], connections: int = 8, *, seconds: float | None = None, collect:
+    Callable[[bytes], None] | None = None
 ) -> Result:  # fmt: skip
     """Sends `requests` over `connections` until they end or `seconds` have passed; each connection has one under way.
 

@@ -52,7 +52,7 @@ def profiles(corpus: Corpus) -> None:
 
         _profile(f"ingest of {corpus.patients - 1} transactions of 70 resources", ingest)
         target = Target("http://localhost/fhir")
-        chance = random.Random(3)  # noqa: S311 - repeatable on purpose
+        chance = random.Random(3)
         searches: list[Request] = []
         for step in STEPS:
             if step.name not in ("create", "update with If-Match", "mixed 80/20"):

@@ -1,4 +1,6 @@
-"""The measured steps: what is sent, and what a right answer looks like. Every answer's status and number of hits is checked."""
+"""The measured steps: what is sent, and what a right answer looks like. Every answer's status and number of hits is
+checked.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ class Loaded:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A row of the table. `requests` makes as many as are wanted; `target` is the goal in requests/s on the embedded store."""
+    """A row of the table. `requests` makes as many as are wanted; `target` is the goal in requests/s on the embedded
+    store.
+    """
 
     name: str
     requests: Callable[[Target, Loaded, random.Random], Iterator[Request]]
@@ -264,7 +268,7 @@ STEPS: tuple[Step, ...] = (
 
 def measure(step: Step, target: Target, loaded: Loaded, seconds: float, seed: int = 1) -> Result:
     """Runs one step for about `seconds`, after a short warm-up that is not counted."""
-    chance = random.Random(seed)  # noqa: S311 - repeatable on purpose
+    chance = random.Random(seed)
     requests = step.requests(target, loaded, chance)
     first = next(requests)  # lets a step prepare itself outside the measurement
     run(target, islice(chain([first], requests), 100), step.connections)

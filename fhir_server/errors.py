@@ -1,6 +1,7 @@
 """One tree of errors for everything that answers in FHIR; each class carries its HTTP status and issue code.
 
-R4 http.html#Status-Codes, operationoutcome.html. Imports nothing of ours. Messages name the thing and the expectation, never a
+R4 http.html#Status-Codes, operationoutcome.html. Imports nothing of ours. Messages name the thing and the expectation,
+never a
 value that came from a body or a search: patient data does not reach an error text.
 """
 
@@ -28,13 +29,12 @@ class Issue:
     def at(self, prefix: str) -> Issue:
         """The same issue seen from a containing Bundle: `prefix` (such as ``Bundle.entry[3]``) leads its expressions.
 
-        A resource's own expression starts with its type ("Patient.name[0]"), and is continued as ``prefix.resource.name[0]``.
+        A resource's own expression starts with its type ("Patient.name[0]"), and is continued as
+        ``prefix.resource.name[0]``.
         """
         if not self.expression:
             return Issue(self.severity, self.code, self.diagnostics, (prefix,))
-        paths = tuple(
-            f"{prefix}.resource{path[path.index('.'):] if '.' in path else ''}" for path in self.expression
-        )
+        paths = tuple(f"{prefix}.resource{path[path.index('.') :] if '.' in path else ''}" for path in self.expression)
         return Issue(self.severity, self.code, self.diagnostics, paths)
 
 
@@ -61,7 +61,9 @@ class FhirError(Exception):
 
 
 class BadRequest(FhirError):
-    """Syntax: the request, a parameter or a body cannot be understood. `code` is usually ``invalid``, ``value``, ``structure``."""
+    """Syntax: the request, a parameter or a body cannot be understood. `code` is usually ``invalid``, ``value``,
+    ``structure``.
+    """
 
     status, code = 400, "invalid"
 

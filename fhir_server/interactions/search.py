@@ -44,9 +44,11 @@ def _search(repository: Repository, request: FhirRequest, types: tuple[str, ...]
         pairs += parse_query(request.form)
     after: Any = None
     total: int | None = None
-    if "_cursor=" in request.query:
+    # A value may hold the same letters; only the name counts.
+    token = dict(pairs).get("_cursor") if "_cursor=" in request.query else None
+    if token is not None:
         # Parameters beside the token (`_format`, say) are for this page only; the search itself is in the token.
-        position = open_position(server, where, dict(pairs).get("_cursor", ""))
+        position = open_position(server, where, token)
         pairs = [(name, value) for name, value in position["p"]]
         after, total = tuple(position["a"]), position.get("t")
     resolved = repository.resolve(pairs, types=types, compartment=request.compartment)

@@ -1,7 +1,9 @@
 """The search tree: what a search means once syntax, prefixes and modifiers are gone.
 
-Three interpreters read it: storage/sqlite/compile.py, storage/mongo/compile.py and search/match.py in memory. They know no
-FHIRPath, no prefixes, no time zones: everything below is comparison of store-neutral index entries that `search/extract.py` wrote.
+Three interpreters read it: storage/sqlite/compile.py, storage/mongo/compile.py and search/match.py in memory. They
+know no
+FHIRPath, no prefixes, no time zones: everything below is comparison of store-neutral index entries that
+`search/extract.py` wrote.
 
 Index entries
     A *document* is one resource, or one resource contained in it. It has an address (``Patient/1``; contained:
@@ -10,10 +12,14 @@ Index entries
     key entry    ``(param, key)``                          token, string, reference, uri, words
     range entry  ``(param, key, low, high, unit)``         date, number, quantity, composite, position
 
-    `param` is a number that the registry gives to a (type, search parameter, variant); see `registry.param_id`. `key` and `unit`
-    are text compared by code point (UTF-8 memcmp; SQLite BINARY, MongoDB simple collation). `low` and `high` are either signed
-    64-bit integers (instants in microseconds since 1970-01-01T00:00:00Z, saturated; micro-degrees) or text (order-preserving
-    keys of exact decimals, see values.number_key; second components of composites); of one type within one (param, key class).
+    `param` is a number that the registry gives to a (type, search parameter, variant); see `registry.param_id`. `key`
+    and `unit`
+    are text compared by code point (UTF-8 memcmp; SQLite BINARY, MongoDB simple collation). `low` and `high` are
+    either signed
+    64-bit integers (instants in microseconds since 1970-01-01T00:00:00Z, saturated; micro-degrees) or text
+    (order-preserving
+    keys of exact decimals, see values.number_key; second components of composites); of one type within one (param, key
+    class).
     U+0000 never occurs; separators are U+001D..U+001F, which R4 forbids in strings (datatypes.html#string).
     Duplicate entries of one document are removed before they are stored.
 """
@@ -35,7 +41,8 @@ Operator: TypeAlias = Literal["=", "<", "<=", ">", ">=", "in", "prefix", "ends",
 class Compare:
     """`column` of the entry compared with `value`.
 
-    ``in`` takes a tuple of scalars; ``prefix``, ``ends`` and ``has`` (substring) take text and apply to text columns only.
+    ``in`` takes a tuple of scalars; ``prefix``, ``ends`` and ``has`` (substring) take text and apply to text columns
+    only.
     """
 
     column: Column
@@ -102,7 +109,9 @@ class Linked:
 
 @dataclass(frozen=True, slots=True)
 class LinkedFrom:
-    """`_has`: a document that `source` selects has, for one of `params`, a key entry equal to this document's address."""
+    """`_has`: a document that `source` selects has, for one of `params`, a key entry equal to this document's
+    address.
+    """
 
     params: tuple[int, ...]
     source: Select
@@ -135,9 +144,10 @@ NOTHING: Final[Node] = Or(())
 class Select:
     """Binds one document. `types` None means every type. Deleted resources are never selected.
 
-    `contained`: "no" binds resources only; "only" binds contained documents only; "both" either. A contained document's entries
-    carry `param | CONTAINED` (see registry), so the compilers shift parameter numbers by the mode of the enclosing Select:
-    tests written against the plain number are applied to plain numbers ("no"), to shifted ones ("only") or to both.
+    `contained`: "no" binds resources only; "only" binds contained documents only; "both" either. A contained document's
+    entries carry `param | CONTAINED` (see registry), so the compilers shift parameter numbers by the mode of the
+    enclosing Select: tests written against the plain number are applied to plain numbers ("no"), to shifted ones
+    ("only") or to both.
     A contained document belongs to its container and is narrowed with it: a policy's predicate does not apply to it.
     """
 
@@ -156,7 +166,8 @@ CONTAINED: Final = 8  # bit of a param number: the entry belongs to a contained 
 class SortKey:
     """One `_sort` rule. Minimum of the values ascending, maximum descending; documents without a value last in both.
 
-    shape "key": the entries' key text. "range": low when ascending, high when descending. "updated", "id": the field; params ().
+    shape "key": the entries' key text. "range": low when ascending, high when descending. "updated", "id": the field;
+    params ().
     For several `types`, `params` holds the numbers of all of them.
     """
 
@@ -169,7 +180,8 @@ class SortKey:
 class Include:
     """One `_include` or `_revinclude`, narrowed.
 
-    forward: for each selected document of `source` types, the targets of its `params` key entries that `select` selects.
+    forward: for each selected document of `source` types, the targets of its `params` key entries that `select`
+    selects.
     reverse: the documents that `select` selects whose `params` entries point at a selected document.
     `iterate`: applied again to what was included, up to the depth limit; otherwise only to matches.
     """

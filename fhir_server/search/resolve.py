@@ -98,6 +98,9 @@ RESULT_PARAMETERS: Final = frozenset(
     }
 )  # fmt: skip
 
+_WORDS: Final = ("_text", "_content")
+"""Parameters whose entries are the words of a text, which have no order of their own."""
+
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
 _SORT_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_\-]{0,63}", re.ASCII)
 _SUMMARIES: Final = ("true", "text", "data", "count", "false")
@@ -1375,7 +1378,8 @@ class _Options:
         params = found if isinstance(found, list) else [found]
         for param in params:
             self.owner._check_ready(param)
-            if param.type in ("composite", "special") or not param.numbers or param.usage == "phonetic":
+            ordered = param.type not in ("composite", "special") and param.usage != "phonetic" and code not in _WORDS
+            if not ordered or not param.numbers:
                 raise BadRequest(f"Results cannot be sorted by `{code}`.", code="not-supported")
         shapes = {param.shape for param in params}
         if len(shapes) > 1:

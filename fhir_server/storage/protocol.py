@@ -1,7 +1,9 @@
 """The one protocol that both stores implement, and that tests/contract/ proves on both.
 
-A store gets addresses, versions, times, bytes, index entries, claims and a search tree; it knows no FHIR. Driver errors become
-`errors.Conflict`, `errors.Duplicate` or `errors.Busy` at its edge. A Store object is used by one thread at a time (a worker has one
+A store gets addresses, versions, times, bytes, index entries, claims and a search tree; it knows no FHIR. Driver
+errors become
+`errors.Conflict`, `errors.Duplicate` or `errors.Busy` at its edge. A Store object is used by one thread at a time (a
+worker has one
 blocking thread); `open_store` in each package makes it. No flag here is honoured by only one store.
 """
 
@@ -32,7 +34,8 @@ class SearchPage:
     next: tuple[Scalar | None, ...] | None = None
     include_truncated: bool = False
     contained: list[str] = field(default_factory=list)
-    """For a Select with contained != "no" and `containers` False: per match the local id of the contained resource ("" = the
+    """For a Select with contained != "no" and `containers` False: per match the local id of the contained resource (""
+    = the
     match itself); the bodies are the containers', from which the interaction takes the contained resource."""
 
 
@@ -40,8 +43,10 @@ class SearchPage:
 class HistoryQuery:
     """History of an instance (`type` and `id`), a type (`type`) or the system, newest first.
 
-    Order: (updated, type, id, version), all descending. `since`: updated >= since. `at`: the versions that were current at that
-    instant (updated <= at, and superseded after it or not at all), one per resource. `before`: only versions below this position.
+    Order: (updated, type, id, version), all descending. `since`: updated >= since. `at`: the versions that were
+    current at that
+    instant (updated <= at, and superseded after it or not at all), one per resource. `before`: only versions below
+    this position.
     `until`: `HistoryPage.watermark` of the first page; pages never show versions above it.
     """
 
@@ -58,7 +63,9 @@ class HistoryQuery:
 
 @dataclass(slots=True)
 class HistoryPage:
-    """`entries` newest first; `next` None on the last page; `watermark`: no open write can still commit at or below it."""
+    """`entries` newest first; `next` None on the last page; `watermark`: no open write can still commit at or below
+    it.
+    """
 
     entries: list[Stored] = field(default_factory=list)
     next: tuple[int, str, str, int] | None = None
@@ -91,7 +98,9 @@ class Reader(Protocol):
         """Raises: TooCostly."""
 
     def explain(self, search: Search) -> list[dict[str, Any]]:
-        """The store's plan for this search: the statements or pipelines it would run and the database's own explanation."""
+        """The store's plan for this search: the statements or pipelines it would run and the database's own
+        explanation.
+        """
 
 
 class Transaction(Reader, Protocol):
@@ -108,7 +117,8 @@ class Transaction(Reader, Protocol):
         """
 
     def now(self) -> int:
-        """Commit time for this attempt: microseconds, a multiple of 1000, never below a time the store has committed before on
+        """Commit time for this attempt: microseconds, a multiple of 1000, never below a time the store has committed
+        before on
         SQLite; on MongoDB covered by the open-write marker (see watermark)."""
 
     def get_meta(self, key: str) -> Any | None:
@@ -127,7 +137,8 @@ class Store(Reader, Protocol):
     def history(self, query: HistoryQuery) -> HistoryPage: ...
 
     def transact(self, work: Callable[[Transaction], T], *, write: bool = True) -> T:
-        """Runs `work` in one transaction and commits. `work` may run several times (write conflicts) and has no side effects.
+        """Runs `work` in one transaction and commits. `work` may run several times (write conflicts) and has no side
+        effects.
 
         An exception from `work` rolls back and passes through. Raises Busy when it could not be serialized in time.
         """
@@ -144,7 +155,9 @@ class Store(Reader, Protocol):
 
     # -- maintenance ---------------------------------------------------------------------------------------------------
     def get_meta(self, key: str) -> Any | None:
-        """A JSON value of the store's own records (schema, extraction, registry, time zone, base URL, secrets, ledger)."""
+        """A JSON value of the store's own records (schema, extraction, registry, time zone, base URL, secrets,
+        ledger).
+        """
 
     def put_meta(self, key: str, value: Any) -> None: ...
 
@@ -152,7 +165,9 @@ class Store(Reader, Protocol):
         """All records whose key starts with `prefix`, by key."""
 
     def update_meta(self, key: str, change: Callable[[Any | None], T]) -> T:
-        """Atomic read-modify-write: `change(old)` returns the new value, which is stored and returned; may run several times."""
+        """Atomic read-modify-write: `change(old)` returns the new value, which is stored and returned; may run several
+        times.
+        """
 
     def scan(self, *, after: str = "", types: Sequence[str] | None = None, limit: int = 500) -> list[Stored]:
         """Current resources (no deletions) by address ascending, above `after`: for export, reindex, check, copy."""
@@ -164,22 +179,34 @@ class Store(Reader, Protocol):
         """Current resources whose entries were extracted with a registry below `registry`."""
 
     def reindex(self, versions: Sequence[Version]) -> int:
-        """Replaces the entries and claims of those current resources whose version is still the given one; returns how many."""
+        """Replaces the entries and claims of those current resources whose version is still the given one; returns how
+        many.
+        """
 
-    def entries(self, address: str) -> tuple[list[tuple[int, str]], list[tuple[int, str, Scalar, Scalar, str]], list[str]]:
-        """Stored key entries, range entries (contained documents' included) and claims of a resource, sorted: for `check`."""
+    def entries(
+        self, address: str
+    ) -> tuple[list[tuple[int, str]], list[tuple[int, str, Scalar, Scalar, str]], list[str]]:
+        """Stored key entries, range entries (contained documents' included) and claims of a resource, sorted: for
+        `check`.
+        """
 
     def import_versions(self, versions: Sequence[Version]) -> None:
-        """Appends historic versions as they are (copy, restore): numbers and times kept; the last of each address is current."""
+        """Appends historic versions as they are (copy, restore): numbers and times kept; the last of each address is
+        current.
+        """
 
     def backup(self, target: str) -> None:
         """A consistent copy of a live store in a new place (SQLite: a file; MongoDB: a directory of archives)."""
 
     def check(self) -> Iterator[str]:
-        """Findings about the database's own integrity (version gaps, orphans, library versions), as sentences; none = sound."""
+        """Findings about the database's own integrity (version gaps, orphans, library versions), as sentences; none =
+        sound.
+        """
 
     def statistics(self) -> Mapping[str, Any]:
-        """Name and version of the database, sizes in bytes, number of documents: for `hestia check`, pages and benchmarks."""
+        """Name and version of the database, sizes in bytes, number of documents: for `hestia check`, pages and
+        benchmarks.
+        """
 
     def close(self) -> None: ...
 

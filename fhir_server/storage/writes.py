@@ -15,7 +15,8 @@ class Version:
 
     Shape: `body` is a gzip member (RFC 1952) holding the UTF-8 JSON of the resource, None for a deletion; at most
     `MAX_STORED` bytes. `updated` is microseconds since 1970, a multiple of 1000 (wire precision is milliseconds).
-    `method` is POST, PUT, PATCH or DELETE, as Bundle.entry.request of a history has it. `documents[0]` is the resource itself;
+    `method` is POST, PUT, PATCH or DELETE, as Bundle.entry.request of a history has it. `documents[0]` is the resource
+    itself;
     empty for a deletion. `claims` are unique keys: text, each held by at most one current resource.
     """
 

@@ -247,7 +247,8 @@ def test_an_import_may_be_repeated(store: Store) -> None:
 
 
 def test_everything_copied_is_the_same_store(shelf: Store, open_it: Opener) -> None:
-    """What `hestia copy` does, within one database: scan, then import elsewhere; here only that a scan misses nothing.
+    """What `hestia copy` does, within one database: scan, then import elsewhere; here only that a scan misses
+    nothing.
     """
     versions = shelf.scan_versions()
     assert {(one.address, one.version) for one in versions} == {

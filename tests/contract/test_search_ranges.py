@@ -1,4 +1,5 @@
-"""Range entries: dates, numbers, quantities, composites, positions. Shapes as in docs/architecture.md, Index entries.
+"""Range entries: dates, numbers, quantities, composites, positions. Shapes as in docs/architecture.md, Index
+entries.
 """
 
 import pytest

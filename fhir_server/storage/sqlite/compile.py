@@ -732,7 +732,8 @@ class Compiler:
         return Spans(self, lowered, types) if lowered else NEVER
 
     def _bounds(self, tests: list[Compare]) -> tuple[Sql, str] | None:
-        """Comparisons of low, high and unit as one text, and the index they bind; None when they contradict each other.
+        """Comparisons of low, high and unit as one text, and the index they bind; None when they contradict each
+        other.
         """
         text, bound = "", set()
         arguments: list[Any] = []
@@ -767,7 +768,8 @@ class Compiler:
     # -- links ---------------------------------------------------------------------------------------------------------
 
     def _links(self, selection: Selection) -> list[int] | None:
-        """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain limit.
+        """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain
+        limit.
         """
         if selection.where is NEVER:
             return []

@@ -367,7 +367,8 @@ class Searcher:
     def _streams(
         self, selection: Selection, key: SortKey, after: Position | None
     ) -> list[tuple[str, tuple[Any, ...], str, str]] | None:
-        """FROM ... WHERE texts that yield documents in order of the sort key, with the value's column and the ORDER BY.
+        """FROM ... WHERE texts that yield documents in order of the sort key, with the value's column and the ORDER
+        BY.
         """
         down = " DESC" if key.descending else ""
         params = shift(key.params, selection.contained)

@@ -79,7 +79,8 @@ os.register_at_fork(after_in_child=_after_fork)
 
 
 class SqliteStore:
-    """See storage/protocol.Store. Used by one thread at a time; after a fork the child opens a connection of its own.
+    """See storage/protocol.Store. Used by one thread at a time; after a fork the child opens a connection of its
+    own.
     """
 
     def __init__(self, path: Path, *, create: bool, cache_mb: int, busy_timeout_s: float, feed_length: int) -> None:
@@ -432,7 +433,8 @@ class SqliteStore:
             yield from checks.findings(self._source())
 
     def statistics(self) -> Mapping[str, Any]:
-        """See Store.statistics. `bytes` is the size of the database without free pages, `file_bytes` that of its files.
+        """See Store.statistics. `bytes` is the size of the database without free pages, `file_bytes` that of its
+        files.
         """
         with self._snapshot():
             page, count, free = (self._source().pragma(name) for name in ("page_size", "page_count", "freelist_count"))

@@ -1,4 +1,5 @@
-"""Appending versions: resource rows, superseded versions, index entries, claims, feed. Runs inside a write transaction.
+"""Appending versions: resource rows, superseded versions, index entries, claims, feed. Runs inside a write
+transaction.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ class Writer:
             self._append_distinct(list(pending.values()), strict=True)
 
     def import_versions(self, versions: Sequence[Version]) -> None:
-        """See Store.import_versions. Versions that are not above the current one are here already and are passed over.
+        """See Store.import_versions. Versions that are not above the current one are here already and are passed
+        over.
         """
         history = []
         newest: dict[str, list[Version]] = {}

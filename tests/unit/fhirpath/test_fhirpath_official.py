@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import fhirpathpy
-from tests.unit.fhirpath import official
 import pytest
 from fhirpathpy.models import models
 
 from fhir_server.definitions import search_parameters, structures
 from fhir_server.fhirpath import Environment, FhirPathError, Item, compile_expression, parse, unions
 from fhir_server.fhirpath.model import is_primitive, json_members
+from tests.unit.fhirpath import official
 
 # What R4's own publications break (none else of severity error): logical models without a baseDefinition, and the
 # bundle of data elements, which repeats a fullUrl.

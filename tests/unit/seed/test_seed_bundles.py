@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 from fhir.resources.R4B import get_fhir_model_class
-from tests.unit.seed.seed_demo import references
 
 import seed
 from fhir_server.resources.jsonformat import parse
 from fhir_server.resources.validate import validate
+from tests.unit.seed.seed_demo import references
 
 
 def digest(**arguments: Any) -> str:

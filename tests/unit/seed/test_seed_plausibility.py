@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from tests.unit.seed.seed_demo import age, day
 
 import seed
+from tests.unit.seed.seed_demo import age, day
 
 DATE = re.compile(r"\d{4}-\d\d-\d\d(T\d\d:\d\d:\d\d\+08:00)?")
 #: Elements that name a time to come, or one before the patient was known.
