@@ -118,6 +118,12 @@ def test_sort_puts_missing_values_last_in_both_directions(client: Client) -> Non
     assert follow(client, "/Patient?_sort=-birthdate,family&_count=1") == ["a", "b", "d", "c"]
 
 
+@pytest.mark.parametrize("code", ["_text", "_content", "phonetic", "near", "_list"])
+def test_what_has_no_order_of_its_own_cannot_be_sorted_by(client: Client, code: str) -> None:
+    kind = "Location" if code == "near" else "Patient"
+    assert client.get(f"/{kind}?_sort={code}").status == 400
+
+
 def test_the_last_page_has_no_next_and_self_can_be_used_as_it_is(client: Client) -> None:
     client.store(*(named(f"Smith Jones {number}", f"p{number}") for number in range(3)))
     first = client.get("/Patient?family=smith%20jones&_count=2&_sort=family")
@@ -333,6 +339,12 @@ def test_next_keeps_the_format_of_the_first_page(client: Client) -> None:
         assert following.endswith("&_format=json")
         page = client.get(following.replace("=json", "=xml"))
         assert page.headers["content-type"].startswith("application/fhir+xml")
+
+
+def test_a_value_that_looks_like_a_page_token_is_a_value(client: Client) -> None:
+    client.store(named("_cursor=x", "a"), named("B", "b"))
+    assert client.get("/Patient?family:exact=_cursor=x").matches == ["a"]
+    assert sorted(client.get("/Patient?my_cursor=1").matches) == ["a", "b"]
 
 
 def test_cursors_expire_and_are_bound_to_their_path(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
