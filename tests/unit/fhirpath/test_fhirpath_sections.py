@@ -506,7 +506,7 @@ IMPLIES = {
             (f"{left} {op} {right}", value)
             for op, table in LOGIC.items()
             for (a, b), value in table.items()
-            for left, right in {(a, b), (b, a)}
+            for left, right in dict.fromkeys(((a, b), (b, a)))
         ),
         *((f"{a} implies {b}", value) for (a, b), value in IMPLIES.items()),
         ("true and true and {}", None),
