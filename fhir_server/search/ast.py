@@ -168,12 +168,19 @@ class SortKey:
 
     shape "key": the entries' key text. "range": low when ascending, high when descending. "updated", "id": the field;
     params ().
-    For several `types`, `params` holds the numbers of all of them.
+    For several `types`, `params` holds the numbers of all of them. `prefix`, for shape "key": only keys that begin with
+    it are values (the type of a view such as `patient`); empty for all.
     """
 
     params: tuple[int, ...]
     shape: Literal["key", "range", "updated", "id"]
     descending: bool = False
+    prefix: str = ""
+
+    @property
+    def test(self) -> Test:
+        """What an entry passes that is a value."""
+        return Compare("key", "prefix", self.prefix) if self.prefix else ANY
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,7 +214,7 @@ def sort_value(key: SortKey, document: Document, corpus: Corpus) -> Scalar | Non
     wanted = {number | shift for number in key.params}
     entries: Sequence[Entry] = document.keys if key.shape == "key" else document.ranges
     column = 1 if key.shape == "key" else 3 if key.descending else 2
-    found = [entry[column] for entry in entries if entry[0] in wanted]
+    found = [entry[column] for entry in entries if entry[0] in wanted and passes(key.test, entry)]
     if not found:
         return None
     least: Scalar = max(found) if key.descending else min(found)

@@ -1385,11 +1385,14 @@ class _Options:
         if len(shapes) > 1:
             raise BadRequest(f"Results of these types cannot be sorted by `{code}` together.", code="not-supported")
         numbers = tuple(number for param in params for number in param.numbers)
-        self._sort_by(SortKey(numbers, shapes.pop(), descending))
+        restricted = {param.restrict for param in params}
+        # A view such as `patient` has the entries of `subject`; only those of its type are its values.
+        prefix = f"{restricted.pop()}/" if len(restricted) == 1 and "" not in restricted else ""
+        self._sort_by(SortKey(numbers, shapes.pop(), descending, prefix))
 
     def _sort_by(self, key: SortKey) -> None:
         """Adds a key; one that repeats an earlier one changes no order."""
-        if any((one.params, one.shape) == (key.params, key.shape) for one in self.sort):
+        if any((one.params, one.shape, one.prefix) == (key.params, key.shape, key.prefix) for one in self.sort):
             return
         if len(self.sort) == MAX_SORT_KEYS:
             raise BadRequest(f"Results can be sorted by {MAX_SORT_KEYS} parameters at most.", code="too-costly")

@@ -165,7 +165,7 @@ def grown(inner: st.SearchStrategy[Node]) -> st.SearchStrategy[Node]:
 nodes = st.recursive(leaves, grown, max_leaves=6)
 sorts = st.lists(
     st.one_of(
-        st.builds(SortKey, some(ALL_KEYS), st.just("key"), st.booleans()),
+        st.builds(SortKey, some(ALL_KEYS), st.just("key"), st.booleans(), st.sampled_from(("", "Patient/", "Group/"))),
         st.builds(SortKey, some(ALL_RANGES), st.just("range"), st.booleans()),
         st.builds(SortKey, st.just(()), st.sampled_from(("id", "updated")), st.booleans()),
     ),

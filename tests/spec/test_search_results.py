@@ -118,6 +118,16 @@ def test_sort_puts_missing_values_last_in_both_directions(client: Client) -> Non
     assert follow(client, "/Patient?_sort=-birthdate,family&_count=1") == ["a", "b", "d", "c"]
 
 
+@pytest.mark.both_stores
+def test_sort_by_patient_ignores_subjects_of_other_types(client: Client) -> None:
+    subjects = {"a": "Group/1", "b": "Patient/2", "c": "Patient/1", "d": "Group/3"}
+    client.store(*(observation(id, subject) for id, subject in subjects.items()))
+    for path, order in (("patient", "cbad"), ("-patient", "bcad"), ("subject", "adcb"), ("-subject", "bcda")):
+        for more in ("", "&_count=1", "&_count=1&status=final"):
+            assert "".join(follow(client, f"/Observation?_sort={path}{more}")) == order
+    assert "".join(follow(client, "/Observation?_sort=status,patient&_count=1")) == "cbad"
+
+
 @pytest.mark.parametrize("code", ["_text", "_content", "phonetic", "near", "_list"])
 def test_what_has_no_order_of_its_own_cannot_be_sorted_by(client: Client, code: str) -> None:
     kind = "Location" if code == "near" else "Patient"

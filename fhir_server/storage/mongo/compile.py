@@ -583,10 +583,16 @@ def sort_value(text: str) -> Scalar:
     return int(text[:16], 16) - INTEGER_RANGE
 
 
-def entries_between(params: Sequence[int], array: Any, member: str = "") -> Filter:
-    """An aggregation expression: the elements of `array` that are entries of one of `params`."""
+def entries_between(params: Sequence[int], array: Any, member: str = "", prefix: str = "") -> Filter:
+    """An aggregation expression: the elements of `array` that are entries of one of `params`, of keys that begin with
+    `prefix` (ASCII).
+    """
     name = "$$e" + member
-    tests = [{"$and": [{"$gte": [name, prefix_of(param)]}, {"$lt": [name, end_of(param)]}]} for param in params]
+    bounds = [(prefix_of(param), end_of(param)) for param in params]
+    if prefix:
+        after = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        bounds = [(prefix_of(param) + prefix, prefix_of(param) + after) for param in params]
+    tests = [{"$and": [{"$gte": [name, first]}, {"$lt": [name, end]}]} for first, end in bounds]
     condition = tests[0] if len(tests) == 1 else {"$or": tests}
     return {"$filter": {"input": {"$ifNull": [array, []]}, "as": "e", "cond": condition}}
 
@@ -606,7 +612,7 @@ def sort_expression(key: SortKey, mode: Mode) -> Any:
         case "key":
             if not params:
                 return None
-            found = entries_between(params, "$k")
+            found = entries_between(params, "$k", prefix=key.prefix)
             if len(params) == 1:
                 return {extreme: found}
             behind = {"$add": [{"$indexOfBytes": ["$$e", SEPARATOR]}, 1]}

@@ -17,7 +17,7 @@ from typing import Any, assert_never
 
 import apsw
 
-from fhir_server.search.ast import ANY, Compare, Exists, Include, Not, Scalar, Search, SortKey
+from fhir_server.search.ast import Compare, Exists, Include, Not, Scalar, Search, SortKey
 from fhir_server.storage.protocol import SearchPage
 from fhir_server.storage.sqlite.compile import (
     ALWAYS,
@@ -356,7 +356,7 @@ class Searcher:
             found.sort(key=lambda row: row[0], reverse=key.descending)
         if len(found) < limit and key.shape in ("key", "range"):
             floor = int(after[1]) if after is not None and after[0] is None else 0  # type: ignore[arg-type]
-            missing = compiler.lower(Not(Exists(key.params, key.shape, ANY)), selection.contained, selection.types)
+            missing = compiler.lower(Not(Exists(key.params, key.shape, key.test)), selection.contained, selection.types)
             if missing is not NEVER:
                 parts = [*selection.parts, *([] if missing is ALWAYS else [missing])]
                 where = parts[0] if len(parts) == 1 else compiler._all(parts)
@@ -407,11 +407,12 @@ class Searcher:
                 if len(params) > SORT_STREAMS:
                     return None
                 where, more = beyond_last("t.key")
+                begins, bounds = beginning(key.prefix)
                 return [
                     (
                         f"term t INDEXED BY term_key CROSS JOIN posting d ON d.tid = t.tid WHERE t.param = ? "
-                        f"AND {where}",
-                        (param, *more),
+                        f"AND {where}{begins}",
+                        (param, *more, *bounds),
                         "t.key",
                         f"t.key{down}, d.rid",
                     )
@@ -643,10 +644,11 @@ def sort_value(key: SortKey, contained: str, document: Document) -> Sql:
     match key.shape:
         case "key":
             where, arguments = tids_of("p.tid", shift(key.params, contained))
+            begins, bounds = beginning(key.prefix)
             return (
                 f"(SELECT {best}(t.key) FROM posting p INDEXED BY posting_rid CROSS JOIN term t ON t.tid = p.tid "
-                f"WHERE p.rid = {document.rid} AND {where})"
-            ), arguments
+                f"WHERE p.rid = {document.rid} AND {where}{begins})"
+            ), (*arguments, *bounds)
         case "range":
             where, arguments = tids_of("s.tid", shift(key.params, contained))
             column = "high" if key.descending else "low"
@@ -659,16 +661,24 @@ def sort_value(key: SortKey, contained: str, document: Document) -> Sql:
             assert_never(key.shape)
 
 
+def beginning(prefix: str) -> Sql:
+    """Keys that begin with a prefix (ASCII), as one more condition; nothing for an empty one."""
+    if not prefix:
+        return "", ()
+    return " AND t.key >= ? AND t.key < ?", (prefix, prefix[:-1] + chr(ord(prefix[-1]) + 1))
+
+
 def first_value(key: SortKey, contained: str) -> Sql:
     """A walk meets a document once per entry: true for the entry it is sorted by."""
     down = " DESC" if key.descending else ""
     match key.shape:
         case "key":
             where, arguments = tids_of("p.tid", shift(key.params, contained))
+            begins, bounds = beginning(key.prefix)
             return (
                 f"d.tid = (SELECT p.tid FROM posting p INDEXED BY posting_rid CROSS JOIN term t ON t.tid = p.tid "
-                f"WHERE p.rid = d.rid AND {where} ORDER BY t.key{down}, p.tid LIMIT 1)"
-            ), arguments
+                f"WHERE p.rid = d.rid AND {where}{begins} ORDER BY t.key{down}, p.tid LIMIT 1)"
+            ), (*arguments, *bounds)
         case "range":
             where, arguments = tids_of("s.tid", shift(key.params, contained))
             column = "high" if key.descending else "low"
