@@ -4,9 +4,9 @@
 references in attribute values are resolved before a URL or a style is judged. The text itself is never changed.
 
 Elements and attributes are those of HTML 4.0 chapters 7 to 11 (except 9.4) and 15, ``a``, ``img`` and maps,
-``style`` attributes: what txt-1 names. Scripts, forms, frames, objects, event attributes, deprecated elements and
-SVG are therefore refused without being listed. Beyond txt-1, a URL must not run code, and a style must not load
-anything but an image that it carries itself.
+``style`` attributes: what txt-1 names. Its list of attributes has deprecated ones too (``start``, ``bgcolor``,
+``compact``). Scripts, forms, frames, objects, event attributes, deprecated elements and SVG are refused without being
+listed. Beyond txt-1, a URL must not run code, and a style must not load anything but an image that it carries itself.
 """
 
 from __future__ import annotations
@@ -29,24 +29,34 @@ _COMMON = frozenset(("accesskey", "class", "dir", "id", "lang", "style", "tabind
     f"{_XML} lang",
     f"{_XML} space",
 }
-_CELLS = "align char charoff valign abbr axis headers scope rowspan colspan width height nowrap"
+_CELLS = (
+    "align bgcolor cellhalign cellvalign char charoff valign"
+    " abbr axis headers scope rowspan colspan width height nowrap"
+)
+_ALIGNED = "caption div h1 h2 h3 h4 h5 h6 p"
 _OWN: Final = {
+    **dict.fromkeys(_ALIGNED.split(), "align"),
     "a": "charset coords href hreflang name rel rev shape target type",
     "area": "alt coords href nohref shape target",
     "blockquote": "cite",
     "col": "align char charoff span valign width",
     "colgroup": "align char charoff span valign width",
+    "dl": "compact",
+    "hr": "align width",
     "img": "alt border height ismap longdesc src usemap width align hspace vspace",
+    "li": "type value",
     "map": "name",
+    "ol": "compact start type",
     "pre": "space width",
     "q": "cite",
-    "table": "align border cellpadding cellspacing frame rules summary width",
+    "table": "align bgcolor border cellpadding cellspacing frame rules summary width",
     "tbody": "align char charoff valign",
     "td": _CELLS,
     "tfoot": "align char charoff valign",
     "th": _CELLS,
     "thead": "align char charoff valign",
-    "tr": "align char charoff valign",
+    "tr": "align bgcolor char charoff valign",
+    "ul": "compact type",
 }
 _ALLOWED: Final[dict[str, frozenset[str]]] = {
     f"{XHTML} {name}": _COMMON | set(_OWN.get(name, "").split())
