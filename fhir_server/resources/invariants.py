@@ -419,7 +419,7 @@ def _deep(o: Any, name: str) -> Iterator[Any]:
 def _csd_1(o: Any, _: Surroundings) -> bool:
     return _is_distinct(
         concept["code"]
-        for concepts in _deep(o, "concept")
+        for concepts in _deep({"concept": o.get("concept", ())}, "concept")
         for concept in concepts
         if isinstance(concept, dict) and "code" in concept
     )
