@@ -74,6 +74,11 @@ def is_uri(value: Any) -> bool:
     return True
 
 
+def is_element_id(value: Any) -> bool:
+    """Element.id: any string without blanks. R4 element.html"""
+    return is_string(value) and _has_blank(value) is None
+
+
 def is_id(value: Any) -> bool:
     return type(value) is str and _is_id(value) is not None
 

@@ -26,7 +26,7 @@ from fhir_server.definitions import required_codes, resource_types, structures
 from fhir_server.errors import Invalid, Issue, Unprocessable
 from fhir_server.fhirpath.errors import FhirPathError
 from fhir_server.resources import invariants, narrative
-from fhir_server.resources.primitives import CHECKS, EXPECTED, MAX_STRING
+from fhir_server.resources.primitives import CHECKS, EXPECTED, MAX_STRING, is_element_id
 
 Mode = Literal["default", "strict"]
 Path: TypeAlias = "tuple[Path | None, str, int | None]"
@@ -157,8 +157,9 @@ class _Run:
         self.bundles = 0
         self.resource: dict[str, Any] = {}
         self.root: dict[str, Any] = {}
-        #: Local references ("#p1") of the current container: text, path, allowed types if it is a Reference.
-        self.local: list[tuple[str, Path, frozenset[str] | None]] = []
+        #: Local references ("#p1") of the current container: text, path, and of a Reference the allowed types and its
+        #: own `type`.
+        self.local: list[tuple[str, Path, frozenset[str] | None, str | None]] = []
         self._environment: Any = None
         self._environment_of: Any = None
 
@@ -218,7 +219,7 @@ class _Run:
 
     def missing(self, owner: str, name: str, path: Path) -> None:
         message = f"`{name}` is required."
-        if f"{owner}.{name}" in PUBLISHED_FAULTS:
+        if PUBLISHED_FAULTS.get(f"{owner}.{name}") == "absent":
             self.tolerate((path, name, None), message, "required")
             self.findings.structural |= self.strict
         else:
@@ -428,6 +429,8 @@ _FORMATS: Final = frozenset({"json", "xml", "ttl"})
 def _primitive(owner: str, name: str, type_name: str, element: dict[str, Any]) -> tuple[Quick, Each]:
     """(quick verdict, what to do about a value that does not pass it)."""
     is_valid, expected = CHECKS[type_name], EXPECTED[type_name]
+    if name == "id" and type_name == "string":
+        is_valid, expected = is_element_id, "a string without blanks"
     if type_name in ("canonical", "uri", "url"):
         return _uri(name, is_valid, expected)
     bound = _codes(element) if type_name == "code" else None
@@ -453,7 +456,7 @@ def _uri(name: str, is_valid: Quick, expected: str) -> tuple[Quick, Each]:
 
     def complain(value: Any, path: Path, run: _Run) -> None:
         if is_valid(value):
-            run.local.append((value, path, None))
+            run.local.append((value, path, None, None))
         else:
             run.structure(path, f"`{name}` has to be {expected}.", "value")
 
@@ -574,8 +577,8 @@ _is_language_tag: Final = re.compile(
     r"(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*(-[0-9A-WY-Za-wy-z](-[A-Za-z0-9]{2,8})+)*(-[xX](-[A-Za-z0-9]{1,8})+)?"
     r"|[xX](-[A-Za-z0-9]{1,8})+|[iI](-[A-Za-z0-9]{2,8})+|sgn-[A-Z]{2}(-[A-Z]{2})?"
 ).fullmatch
-#: ucum.org: visible ASCII; annotations in braces may hold anything visible.
-_is_unit: Final = re.compile(r"[!-~]+").fullmatch
+#: ucum.org: visible ASCII. R4's expansion of ucum-units has blanks in annotations as well ("{# of fetuses}").
+_is_unit: Final = re.compile(r"(?:[!-z|~]|\{[ -z|~]*\})+").fullmatch
 _UCUM: Final = "http://unitsofmeasure.org"
 
 
@@ -678,10 +681,21 @@ def _wrong_target(type_name: str, path: Path, run: _Run) -> None:
     run.tolerate(path, f"`{path[1]}` may not refer to a {type_name}.", "value")
 
 
+def _named(value: dict[str, Any]) -> str | None:
+    return value["type"] if type(value.get("type")) is str else None
+
+
+def _contradicts(path: Path, run: _Run) -> None:
+    run.tolerate((path, "type", None), f"`{path[1]}` names another type than its reference.", "value")
+
+
+_ABSTRACT: Final = frozenset({"Resource", "DomainResource"})
+
+
 def _judge(reference: str, value: dict[str, Any], path: Path, run: _Run, targets: frozenset[str] | None) -> None:
     """The slow way for every reference that is not plainly ``Type/id``."""
     if reference[:1] == "#":
-        run.local.append((reference, (path, "reference", None), targets))
+        run.local.append((reference, (path, "reference", None), targets, _named(value)))
         return
     if reference[:9] == "urn:uuid:" or reference[:8] == "urn:oid:":
         if not run.bundles and reference not in run.resolvable:
@@ -699,7 +713,7 @@ def _judge(reference: str, value: dict[str, Any], path: Path, run: _Run, targets
             run.tolerate(
                 (path, "reference", None), "Conditional references are for transactions only.", "business-rule"
             )
-    named = value.get("type") if type(value.get("type")) is str else None
+    named = _named(value)
     found = {name for name in (match and match[1], named) if name}
     if match is not None and match[1] not in _TYPES and _RELATIVE.fullmatch(reference):
         run.tolerate((path, "reference", None), f"`{path[1]}` refers to a type that R4 does not have.", "value")
@@ -707,7 +721,10 @@ def _judge(reference: str, value: dict[str, Any], path: Path, run: _Run, targets
         if targets is not None and name not in targets:
             _wrong_target(name, path, run)
     if match is not None and match[1] in _TYPES and named in _TYPES and named != match[1]:
-        run.tolerate((path, "type", None), f"`{path[1]}` names another type than its reference.", "value")
+        _contradicts(path, run)
+    if named is not None and named not in _TYPES and _SHOWN.match(named) and named not in _ABSTRACT:
+        # Only logical models are named otherwise, and by absolute URLs (references.html#Reference).
+        run.tolerate((path, "type", None), f"`{path[1]}` names a type that R4 does not have.", "value")
 
 
 def _typed(value: Any, path: Path, run: _Run) -> str | None:
@@ -797,7 +814,7 @@ def _close(o: dict[str, Any], path: Path, run: _Run) -> None:
         types[own_id] = str(item.get("resourceType"))
     referred: set[str] = set()
     refers_back: set[int | None] = set()
-    for reference, where, targets in run.local:
+    for reference, where, targets, named in run.local:
         referred.add(reference)
         if reference == "#":
             refers_back.add(_index_of_contained(where, path))
@@ -806,9 +823,14 @@ def _close(o: dict[str, Any], path: Path, run: _Run) -> None:
         if target is None:
             if where[1] == "reference":
                 run.rule(where, "ref-1: A local reference has to refer to a contained resource.", "invariant")
-        elif targets is not None and target in _TYPES and target not in targets:
-            # A contained resource of no type of R4 is an error of its own, which does not repeat the type.
+            continue
+        if target not in _TYPES:
+            # An error of its own, which does not repeat the type.
+            continue
+        if targets is not None and target not in targets:
             _wrong_target(target, where[0] or where, run)
+        if named is not None and named in _TYPES and named != target:
+            _contradicts(where[0] or where, run)
     for index, item in enumerate(items):
         if f"#{item.get('id')}" not in referred and index not in refers_back:
             message = "dom-3: A contained resource has to be referred to, or to refer to its container."

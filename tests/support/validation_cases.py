@@ -65,6 +65,16 @@ def text_of(length: int) -> str:
     return "a" * length
 
 
+def effect_estimate(unit: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "resourceType": "EffectEvidenceSynthesis",
+        "status": "draft",
+        **{name: {"reference": "EvidenceVariable/1"} for name in ("population", "exposure", "outcome")},
+        "exposureAlternative": {"reference": "EvidenceVariable/1"},
+        "effectEstimate": [{"unitOfMeasure": unit}],
+    }
+
+
 PRACTITIONER = {"resourceType": "Practitioner", "id": "p"}
 TO_PRACTITIONER = [{"reference": "#p"}]
 
@@ -135,6 +145,23 @@ SYNTAX = [
 # --- unknown members, types, cardinality: 400 -------------------------------------------------------------------------
 
 STRUCTURE = [
+    Case("id of an element with a blank", patient(name=[{"id": "a b", "text": "x"}]), 400, "Patient.name[0].id"),
+    Case("id of a primitive with a blank", patient(gender="male", _gender={"id": "a b"}), 400, "Patient.gender.id"),
+    Case("id of an element with other characters", patient(name=[{"id": "a_b:c/d", "text": "x"}]), 201),
+    Case(
+        "CapabilityStatement without format",
+        {
+            "resourceType": "CapabilityStatement",
+            "status": "draft",
+            "date": "2020",
+            "kind": "requirements",
+            "description": "x",
+            "fhirVersion": "4.0.1",
+            "rest": [{"mode": "server"}],
+        },
+        400,
+        "CapabilityStatement.format",
+    ),
     Case("unknown element", patient(shoeSize=43), 400, "Patient.shoeSize"),
     Case("unknown element in a data type", patient(name=[{"nick": "x"}]), 400, "Patient.name[0].nick"),
     Case(
@@ -349,7 +376,6 @@ PRIMITIVES = [
     Case("instant of a day", observation(issued="2020-02-02"), 400, "Observation.issued"),
     Case("time", observation(valueTime="10:00:00"), 201),
     Case("time with zone", observation(valueTime="10:00:00Z"), 400),
-    Case("element id with a blank", patient(name=[{"id": "a b", "text": "x"}]), 201),
 ]
 
 # --- null padding and the siblings of primitives: json.html#primitive -------------------------------------------------
@@ -533,6 +559,22 @@ CONTAINED = [
 # --- references: references.html --------------------------------------------------------------------------------------
 
 REFERENCES = [
+    Case(
+        "a contained resource of another type than named",
+        observation(contained=[PRACTITIONER], performer=[{"reference": "#p", "type": "Patient"}]),
+        201,
+        "Observation.performer[0].type",
+        warns=True,
+        strict=422,
+    ),
+    Case(
+        "a type that R4 does not have, without reference",
+        observation(subject={"type": "Foo", "display": "x"}),
+        201,
+        "Observation.subject.type",
+        warns=True,
+        strict=422,
+    ),
     Case("relative", observation(subject={"reference": "Patient/1"}), 201),
     Case("with version", observation(subject={"reference": "Patient/1/_history/2"}), 201),
     Case("absolute", observation(subject={"reference": "https://example.org/fhir/Patient/1"}), 201),
@@ -606,6 +648,14 @@ _TABLE = (
     '<img src="#i" alt=""/></td></tr></tbody></table>'
 )
 NARRATIVES = [
+    Case("deprecated attributes of lists", narrative('<ol start="3" type="a"><li value="4">x</li></ol>'), 201),
+    Case("compact lists", narrative('<ul compact="compact" type="disc"><li>x</li></ul>'), 201),
+    Case(
+        "colours and alignment",
+        narrative('<p align="left">x</p><table bgcolor="#fff"><tr><td bgcolor="red">x</td></tr></table>'),
+        201,
+    ),
+    Case("an attribute of lists elsewhere", narrative('<p start="3">x</p>'), 422, "Patient.text.div"),
     Case("plain", narrative("<p>x</p>"), 201),
     Case(
         "table, list, link, image",
@@ -687,6 +737,12 @@ def allergy(**more: Any) -> dict[str, Any]:
 
 
 CODES = [
+    Case(
+        "unit with blanks in its annotation",
+        effect_estimate({"coding": [{"system": UCUM, "code": "{# of fetuses}"}]}),
+        201,
+    ),
+    Case("unit with a blank", effect_estimate({"coding": [{"system": UCUM, "code": "m g"}]}), 422),
     Case("code of the value set", patient(gender="male"), 201),
     Case("code not of the value set", patient(gender="m"), 422, "Patient.gender"),
     Case("code in another case", patient(gender="Male"), 422, "Patient.gender"),
@@ -777,7 +833,25 @@ def clinical(code: str, system: str = "http://terminology.hl7.org/CodeSystem/con
 
 
 _SYSTOLIC = {"coding": [{"system": "http://loinc.org", "code": "8480-6"}]}
+_CONTAINED_CODES = {
+    "resourceType": "ValueSet",
+    "id": "v",
+    "status": "draft",
+    "compose": {"include": [{"system": "http://x", "concept": [{"code": "a"}]}]},
+}
 INVARIANTS = [
+    Case(
+        "csd-1 is not about contained value sets",
+        {
+            "resourceType": "CodeSystem",
+            "status": "draft",
+            "content": "complete",
+            "contained": [_CONTAINED_CODES],
+            "valueSet": "#v",
+            "concept": [{"code": "a"}],
+        },
+        201,
+    ),
     Case(
         "per-1",
         patient(name=[{"text": "x", "period": {"start": "2020-02", "end": "2020-01"}}]),
