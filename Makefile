@@ -28,7 +28,7 @@ run: $(VENV)/.run ## the server with demo data on http://127.0.0.1:8080
 setup: $(VENV)/.test ## the virtual environment with everything for tests
 
 test: $(VENV)/.test ## the whole test suite, on both stores
-	$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.test ## format, lint, types, import contracts
 	$(BIN)/ruff format --check .
