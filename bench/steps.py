@@ -130,8 +130,9 @@ def _token(target: Target, loaded: Loaded, chance: random.Random) -> Request:
 
 
 def _string(target: Target, loaded: Loaded, chance: random.Random) -> Request:
-    family = chance.choice(FAMILIES)
-    return target.get(f"Patient?family={family[:5].lower()}&_count=50", hits(min(50, loaded.corpus.patients // 20)))
+    family = chance.randrange(len(FAMILIES))
+    matches = len(range(family, loaded.corpus.patients, len(FAMILIES)))
+    return target.get(f"Patient?family={FAMILIES[family][:5].lower()}&_count=50", hits(min(50, matches)))
 
 
 def _date(target: Target, loaded: Loaded, chance: random.Random) -> Request:
