@@ -11,7 +11,7 @@ Grammar::
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import msgspec
 
@@ -30,12 +30,12 @@ from fhir_server.search.ast import (
     Select,
     Test,
 )
+from fhir_server.search.criteria.plans import Context, Leaf, Types, Unknown, plain
+from fhir_server.search.criteria.ranged import date_kinds, date_range
+from fhir_server.search.criteria.tokens import token_keys
 from fhir_server.search.ranges import overlap_windows, split_prefix, window_test
 from fhir_server.search.registry import Param
 from fhir_server.search.values import EXACT, MARK, fold, normalize
-
-if TYPE_CHECKING:
-    from fhir_server.search.resolve import Resolver, Types
 
 MAX_LENGTH: Final = 8_000
 MAX_DEPTH: Final = 20
@@ -52,13 +52,15 @@ _TOKEN: Final = re.compile(r"[^\s,)\]]+")
 _QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
-def filter_node(resolver: Resolver, types: Types, text: str, issues: list[Issue]) -> Node:
+def filter_node(context: Context, leaf: Leaf, types: Types, text: str, issues: list[Issue]) -> Node:
     """The node of a filter expression. Raises BadRequest for syntax, unknown parameters and operators that do not
     fit.
+
+    `leaf` makes the plan of a parameter.
     """
     if len(text) > MAX_LENGTH:
         raise BadRequest(f"A filter has at most {MAX_LENGTH} characters.", code="too-costly")
-    reader = _Reader(resolver, text, issues)
+    reader = _Reader(context, leaf, text, issues)
     node = reader.filter(types, 0)
     reader.blank()
     if reader.at != len(text):
@@ -72,8 +74,8 @@ def escape(text: str) -> str:
 
 
 class _Reader:
-    def __init__(self, resolver: Resolver, text: str, issues: list[Issue]) -> None:
-        self.resolver, self.text, self.issues = resolver, text, issues
+    def __init__(self, context: Context, leaf: Leaf, text: str, issues: list[Issue]) -> None:
+        self.context, self.plan, self.text, self.issues = context, leaf, text, issues
         self.at = 0
         self.terms = 0
         self.work = 0
@@ -195,15 +197,13 @@ class _Reader:
         return found[0] if len(found) == 1 else Or(tuple(found))
 
     def parameter(self, types: Types, code: str) -> Param:
-        from fhir_server.search.resolve import Unknown
-
         try:
-            found = self.resolver._param(types, code)
+            found = self.context.param(types, code)
         except Unknown as unknown:
             raise BadRequest(str(unknown), code="not-supported") from None
         if isinstance(found, list):
             raise BadRequest(f"`{code}` means different things for these types; filter one type.", code="not-supported")
-        self.resolver._check_ready(found)
+        self.context.check_ready(found)
         return found
 
     def value(self) -> tuple[str, bool]:
@@ -223,10 +223,8 @@ class _Reader:
     # --- comparisons --------------------------------------------------------------------------------------------------
 
     def leaf(self, types: Types, name: str, modifier: str | None, value: str) -> Node:
-        from fhir_server.search.resolve import Unknown, plain
-
         try:
-            plan = self.resolver._chained(types, (), name, modifier)
+            plan = self.plan(types, name, modifier)
         except Unknown as unknown:
             raise BadRequest(str(unknown), code="not-supported") from None
         return plain(plan((value,), self.issues))
@@ -279,7 +277,7 @@ class _Reader:
         if modifier != "":
             return self.leaf(types, param.code, modifier, escape(value) if operator in ("in", "ni") else literal)
         if operator == "ne":
-            return Exists(param.numbers, "key", negated(self.resolver.token_keys(literal)))
+            return Exists(param.numbers, "key", negated(token_keys(self.context, literal)))
         if operator == "sw":
             test: Test = AnyOf((Compare("key", "prefix", fold(value)), Compare("key", "prefix", value)))
             return Exists(param.numbers, "key", test)
@@ -325,11 +323,9 @@ class _Reader:
         raise _unfit(param, operator)
 
     def overlap(self, param: Param, value: str) -> Node:
-        from fhir_server.search.resolve import _date_kinds
-
         _, rest = split_prefix(value)
-        a, b = self.resolver.date_range(param.code, rest)
-        return Exists(param.numbers, "range", window_test(overlap_windows(a, b, _date_kinds(param.branches))))
+        a, b = date_range(self.context, param.code, rest)
+        return Exists(param.numbers, "range", window_test(overlap_windows(a, b, date_kinds(param.branches))))
 
 
 def _unfit(param: Param, operator: str) -> NotSupported:
