@@ -200,7 +200,32 @@ def compile_select(select: Select, links: Links) -> Filter:
     if select.types is not None:
         parts.append({"type": one_of(select.types)})
     parts.append(where)
+    named = _named_addresses(select)
+    if named:
+        # No index holds `id`; the resource's own `_id` is its address, which then answers alone.
+        parts.append({"_id": one_of(named)})
     return both(parts)
+
+
+_NAMED = 1000
+"""Types times ids above which naming the addresses would cost more than it spares."""
+
+
+def _named_addresses(select: Select) -> list[str]:
+    """The addresses that every selected resource is one of, where the Select names ids: ``_id=x`` on given types."""
+    if select.contained != "no" or select.types is None:
+        return []
+    for part in select.where.parts if isinstance(select.where, And) else (select.where,):
+        if isinstance(part, And):
+            found = _named_addresses(Select(select.types, part))
+            if found:
+                return found
+        if isinstance(part, Field) and part.name == "id" and part.op in ("=", "in"):
+            values = part.value if isinstance(part.value, tuple) else (part.value,)
+            ids = [value for value in values if isinstance(value, str) and _storable(value)]
+            if 0 < len(ids) * len(select.types) <= _NAMED:
+                return [f"{type_name}/{id_}" for type_name in select.types for id_ in ids]
+    return []
 
 
 def _state(mode: Mode) -> Any:

@@ -405,3 +405,14 @@ def test_one_comparison_in_memory() -> None:
     assert not passes("abc", Compare("key", "=", "ab"))
     assert not passes(5, Compare("low", ">", "4"))
     assert passes(5, Compare("low", "in", (4, 5)))
+
+
+def test_ids_of_given_types_bind_the_address() -> None:
+    """No index holds `id`: without its address, ``_id=x`` would walk the whole type."""
+    entry = Exists((16,), "key", Compare("key", "=", "a"))
+    assert filter_of(And((entry, And((Field("id", "=", "x"),)))), ("Patient",))["_id"] == "Patient/x"
+    both = filter_of(Field("id", "in", ("x", "y")), ("Patient", "Group"))
+    assert both["_id"] == {"$in": ["Patient/x", "Patient/y", "Group/x", "Group/y"]}
+    assert "_id" not in filter_of(Or((Field("id", "=", "x"), entry)), ("Patient",))
+    assert "_id" not in filter_of(Field("id", "=", "x"), ("Patient",), contained="both")
+    assert "_id" not in filter_of(Field("id", "=", "x"))
