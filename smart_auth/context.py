@@ -1,0 +1,159 @@
+"""The parts of one authorization server, and what it asks of its surroundings.
+
+`hestia` makes an `Auth` per worker. Nothing here knows Flask, a concrete store or FHIR's REST API.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from smart_auth.store.protocol import AuthStore
+
+if TYPE_CHECKING:
+    from smart_auth.accounts import Accounts
+    from smart_auth.keys import Keys
+    from smart_auth.tokens import Tokens
+
+ROLES: Final = ("patient", "doctor", "pharmacist", "nurse", "laboratory", "administrator")
+"""Roles that an account can hold; `system` is the role of back-end services."""
+
+PATIENT_SCOPED: Final = "patient"
+
+
+@dataclass(frozen=True, slots=True)
+class AuthSettings:
+    """Settings of the authorization server. `issuer` is the origin (no trailing slash), `base_url` the FHIR base."""
+
+    issuer: str = "http://127.0.0.1:8080"
+    base_url: str = "http://127.0.0.1:8080/fhir"
+    production: bool = False
+    access_token_lifetime_s: int = 3600
+    code_lifetime_s: int = 60
+    refresh_token_lifetime_s: int = 90 * 86_400
+    id_token_lifetime_s: int = 3600
+    session_lifetime_s: int = 12 * 3600
+    session_idle_s: int = 3600
+    otp_lifetime_s: int = 300
+    otp_tries: int = 5
+    lockout_failures: int = 5
+    lockout_s: int = 900
+    key_rotation_s: int = 90 * 86_400
+    registration: str = "approval"
+    """Dynamic registration (RFC 7591): approval (default), open, or off."""
+    self_registration: bool = True
+    """Whether patients may make accounts."""
+    default_locale: str = "zh"
+    fetch_allow: tuple[str, ...] = ()
+    """host or host:port that may be fetched from although it is private (jwks_uri of a test tool on this machine)."""
+    cors_origins: tuple[str, ...] = ("*",)
+    tenant: str = ""
+    software_version: str = "0.1.0"
+
+    @property
+    def secure(self) -> bool:
+        """Whether people come by TLS: cookies are Secure then, and HSTS is sent."""
+        return self.issuer.startswith("https://")
+
+
+class Vault(Protocol):
+    """Authenticated encryption with a key that is not in the database."""
+
+    def seal(self, text: str, purpose: str) -> str:
+        """Sealed text, different each time. `purpose` is bound to it."""
+
+    def seal_exact(self, text: str, purpose: str) -> str:
+        """Sealed text, the same for the same text and purpose: can be unique and found by equality."""
+
+    def unseal(self, sealed: str, purpose: str) -> str:
+        """The text. Raises ValueError for another key or purpose, or what was changed."""
+
+
+class Notifier(Protocol):
+    """Sends one message to one address. Never raises for an address that does not exist; logs no address."""
+
+    def send(self, channel: str, to: str, subject: str, text: str) -> None:
+        """`channel` is sms or email, `to` an E.164 number or an address in the clear."""
+
+
+@dataclass(frozen=True, slots=True)
+class Treated:
+    """A Patient whom somebody may act for. `relation` is "self" or a v3-RoleCode of a RelatedPerson (MTH, GUARD...)."""
+
+    patient: str
+    """Its id."""
+    name: str
+    relation: str
+    related_person: str | None = None
+    """``RelatedPerson/x`` unless it is oneself."""
+    birth_date: str | None = None
+    gender: str | None = None
+
+
+class Directory(Protocol):
+    """What the authorization server asks of the FHIR data. References are relative ("Patient/x")."""
+
+    def treated(self, person: str | None, fhir_user: str | None) -> list[Treated]:
+        """Whom a person may act for now: oneself first, then dependents within their period (K2)."""
+
+    def display(self, reference: str) -> str | None:
+        """The name of a person, patient, practitioner, encounter (its class and day) or organization."""
+
+    def exists(self, reference: str) -> bool: ...
+
+    def encounter_patient(self, encounter: str) -> str | None:
+        """The id of the Patient of an Encounter id."""
+
+    def patients(self, role: str, fhir_user: str | None, text: str, limit: int = 20) -> list[Treated]:
+        """Patients whom staff may see (treatment relation), by name or identifier; for the picker. `relation` is ""."""
+
+    def register(self, name: str, phone: str | None, email: str | None, locale: str) -> tuple[str, str]:
+        """Makes a Person and the Patient it is (K1, K2) for a new account: ("Person/x", "Patient/y")."""
+
+
+@dataclass(frozen=True, slots=True)
+class AuthEvent:
+    """Something that the audit has to know: login, refusal, consent, administration. IHE BALP has the shapes.
+
+    `action` is a word such as login, login-failed, logout, authorize, token, token-refused, revoke, account-create,
+    account-lock, role-grant, client-register, client-approve, policy-change, password-change. `outcome` is 0 success,
+    4 minor failure, 8 serious failure. No secrets, no phone numbers.
+    """
+
+    action: str
+    outcome: int = 0
+    account: str | None = None
+    name: str | None = None
+    fhir_user: str | None = None
+    role: str | None = None
+    client: str | None = None
+    client_name: str | None = None
+    patient: str | None = None
+    address: str | None = None
+    """Network address of the one who asked."""
+    detail: Mapping[str, str] = field(default_factory=dict)
+
+
+def now() -> int:
+    """Whole seconds since 1970."""
+    return int(time.time())
+
+
+@dataclass(slots=True)
+class Auth:
+    """One authorization server, for one process and thread. `accounts`, `keys` and `tokens` are set by `create_auth`."""
+
+    settings: AuthSettings
+    store: AuthStore
+    vault: Vault
+    notifier: Notifier
+    directory: Directory
+    audit: Callable[[AuthEvent], None] = lambda event: None
+    clock: Callable[[], int] = now
+    policies: Any = None
+    """`PolicyAdmin` of hestia: shows, checks and stores role policies for the administrator's page."""
+    accounts: Accounts = None  # type: ignore[assignment]
+    keys: Keys = None  # type: ignore[assignment]
+    tokens: Tokens = None  # type: ignore[assignment]
