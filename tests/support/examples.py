@@ -7,21 +7,17 @@ They are never skipped: what cannot be had makes the tests fail.
 
 from __future__ import annotations
 
-import base64
-import fcntl
-import hashlib
 import json
 import os
-import subprocess
-import tarfile
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from tests.support import npm
+
 PACKAGE = "hl7.fhir.r4.examples"
 VERSION = "4.0.1"
 SHA512 = "DXBdIZOeQaSKIgCU7w6HOC7sw/6BzylmipLkBW4f//pT+Bc94x+8LImwTdvaNThPJoOzpBzvxAzNqjeu3X/zLw=="
-CACHE = Path(__file__).resolve().parents[2] / ".cache"
 
 #: The one example that no R4 server may take: its id has 67 characters.
 REFUSED = "SearchParameter-questionnaireresponse-extensions-QuestionnaireResponse-item-subject.json"
@@ -35,29 +31,7 @@ def directory() -> Path:
         if not (Path(given) / "package.json").is_file():
             raise RuntimeError("HESTIA_TEST_EXAMPLES does not name the unpacked package.")
         return Path(given)
-    CACHE.mkdir(exist_ok=True)
-    unpacked = CACHE / f"{PACKAGE}-{VERSION}"
-    # Test processes run beside each other; one fetches, the others wait.
-    with (CACHE / f"{PACKAGE}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not unpacked.is_dir():
-            _fetch(unpacked)
-    return unpacked / "package"
-
-
-def _fetch(unpacked: Path) -> None:
-    archive = CACHE / f"{PACKAGE}-{VERSION}.tgz"
-    if not archive.is_file():
-        command = ["npm", "pack", f"{PACKAGE}@{VERSION}", "--silent"]
-        subprocess.run(command, cwd=CACHE, check=True, stdout=subprocess.DEVNULL)
-    digest = base64.b64encode(hashlib.sha512(archive.read_bytes()).digest()).decode()
-    if digest != SHA512:
-        archive.unlink()
-        raise RuntimeError(f"{PACKAGE}@{VERSION} has another hash than the published one.")
-    partial = CACHE / f"{PACKAGE}-{VERSION}.partial"
-    with tarfile.open(archive) as files:
-        files.extractall(partial, filter="data")
-    partial.rename(unpacked)
+    return npm.package(PACKAGE, VERSION, SHA512)
 
 
 @cache
