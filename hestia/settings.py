@@ -97,6 +97,10 @@ def _urls(text: str) -> tuple[str, ...]:
     return tuple(_base_url(part.strip()) for part in text.split(",") if part.strip())
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _path(text: str) -> Path:
     return Path(text)
 
@@ -109,6 +113,8 @@ class Setting:
     parse: Callable[[str], Any]
     default: str
     help: str
+    secret: bool = False
+    """Its value is never shown."""
 
     @property
     def field(self) -> str:
@@ -140,7 +146,62 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     Setting("HESTIA_WORKERS", _whole(1, 64), "2", "worker processes"),
     Setting("HESTIA_DEMO", _switch, "on", "load the demo hospital at the first start"),
-    Setting("HESTIA_AUTH", _choice("off"), "off", "access control; off is the only value until it exists"),
+    Setting(
+        "HESTIA_AUTH",
+        _choice("on", "off"),
+        "on",
+        "access control; off is for experiments on this machine only: everybody who reaches the server may do anything",
+    ),
+    Setting(
+        "HESTIA_MODE",
+        _choice("development", "production"),
+        "development",
+        "production refuses demo accounts, access control that is off, and a generated secret key",
+    ),
+    Setting(
+        "HESTIA_SECRET_KEY",
+        _text,
+        "",
+        "the master key, 32 bytes as base64url or hex; several, comma separated: the first seals, all open",
+        secret=True,
+    ),
+    Setting(
+        "HESTIA_SECRET_KEY_FILE",
+        _text,
+        "",
+        "file with the master key; in development DATA/secret.key, which is made at the first start",
+    ),
+    Setting("HESTIA_TOKEN_LIFETIME", _whole(60, 86_400), "3600", "seconds that an access token lives"),
+    Setting(
+        "HESTIA_CLIENT_REGISTRATION",
+        _choice("approval", "open", "off"),
+        "approval",
+        "dynamic registration of apps: an administrator approves, anybody may, or nobody",
+    ),
+    Setting("HESTIA_SIGN_UP", _switch, "on", "patients may make accounts for themselves"),
+    Setting("HESTIA_STAFF_SECOND_FACTOR", _switch, "off", "staff have to set up a second factor"),
+    Setting(
+        "HESTIA_TREATMENT_DAYS",
+        _whole(0, 36_500),
+        "180",
+        "days after a visit during which a doctor still sees the patient",
+    ),
+    Setting(
+        "HESTIA_FETCH_ALLOW",
+        _words,
+        "",
+        "private hosts (host or host:port) that keys may be fetched from, comma separated",
+    ),
+    Setting("HESTIA_SMTP", _text, "", "mail server: smtp://user:password@host:587 or smtps://...", secret=True),
+    Setting("HESTIA_MAIL_FROM", _text, "", "sender address of mails"),
+    Setting("HESTIA_SMS", _text, "", "adapter that sends text messages, module:attribute"),
+    Setting("HESTIA_PROXIES", _whole(0, 9), "0", "trusted proxies in front, whose X-Forwarded-For is believed"),
+    Setting(
+        "HESTIA_AUDIT_SYNC",
+        _choice("interval", "always"),
+        "interval",
+        "when the journal of reads reaches the disk: within 100 ms, or before each answer",
+    ),
     Setting(
         "HESTIA_TIMEZONE",
         _zone,
@@ -187,6 +248,20 @@ class Settings:
     workers: int
     demo: bool
     auth: str
+    mode: str
+    secret_key: str
+    secret_key_file: str
+    token_lifetime: int
+    client_registration: str
+    sign_up: bool
+    staff_second_factor: bool
+    treatment_days: int
+    fetch_allow: tuple[str, ...]
+    smtp: str
+    mail_from: str
+    sms: str
+    proxies: int
+    audit_sync: str
     timezone: str
     validation: str
     integrity: bool
@@ -200,6 +275,17 @@ class Settings:
     def environment(self) -> dict[str, str]:
         """The settings as environment variables, for worker processes."""
         return {setting.name: as_text(getattr(self, setting.field)) for setting in SETTINGS}
+
+    @property
+    def issuer(self) -> str:
+        """The origin of the base URL: what the authorization server calls itself."""
+        parts = urlsplit(self.base_url)
+        return f"{parts.scheme}://{parts.netloc}"
+
+    @property
+    def production(self) -> bool:
+        """Whether nothing that is only for trying out may exist."""
+        return self.mode == "production"
 
     @property
     def sqlite_path(self) -> Path | None:
@@ -257,8 +343,9 @@ def load(
         host = values["host"] if values["host"] not in ("0.0.0.0", "::", "") else "127.0.0.1"  # noqa: S104 - compared, not bound
         host = f"[{host}]" if ":" in host else host
         values["base_url"] = f"http://{host}:{values['port']}/fhir"
-    if values["base_aliases"] == "":
-        values["base_aliases"] = ()
+    for name in ("base_aliases", "fetch_allow"):
+        if values[name] == "":
+            values[name] = ()
     assert {field.name for field in fields(Settings)} == set(values) | {"source"}
     return Settings(**values, source=source)
 
