@@ -15,6 +15,7 @@ from smart_auth.store.protocol import AuthStore
 if TYPE_CHECKING:
     from smart_auth.accounts import Accounts
     from smart_auth.keys import Keys
+    from smart_auth.records import Account
     from smart_auth.tokens import Tokens
 
 ROLES: Final = ("patient", "doctor", "pharmacist", "nurse", "laboratory", "administrator")
@@ -45,6 +46,8 @@ class AuthSettings:
     """Dynamic registration (RFC 7591): approval (default), open, or off."""
     self_registration: bool = True
     """Whether patients may make accounts."""
+    staff_second_factor: bool = False
+    """Whether everybody but patients has to set up a second factor."""
     default_locale: str = "zh"
     fetch_allow: tuple[str, ...] = ()
     """host or host:port that may be fetched from although it is private (jwks_uri of a test tool on this machine)."""
@@ -67,8 +70,17 @@ class Vault(Protocol):
     def seal_exact(self, text: str, purpose: str) -> str:
         """Sealed text, the same for the same text and purpose: can be unique and found by equality."""
 
+    def exact_forms(self, text: str, purpose: str) -> list[str]:
+        """What `seal_exact` gives under each key that still opens, the current one first."""
+
     def unseal(self, sealed: str, purpose: str) -> str:
         """The text. Raises ValueError for another key or purpose, or what was changed."""
+
+    def is_current(self, sealed: str) -> bool:
+        """Whether a sealed text is under the key that seals now."""
+
+    def digest(self, text: str, purpose: str) -> str:
+        """A keyed hash of a short secret, or of what is counted, that cannot be guessed from the database."""
 
 
 class Notifier(Protocol):
@@ -136,6 +148,36 @@ class AuthEvent:
     detail: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One line of what a patient sees of the audit: who did what with whose record."""
+
+    at: int
+    who: str
+    """Name of the person, or of the back-end service."""
+    action: str
+    """A letter of SMART: c, r, u, d or s."""
+    what: str
+    """A resource type."""
+    patient: str = ""
+    """Name of the person whose record it is."""
+    role: str | None = None
+    app: str | None = None
+    emergency: bool = False
+    """Whether the glass was broken; `reason` is what was given."""
+    reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DemoLogin:
+    """A demo account, with its password: never in production."""
+
+    username: str
+    password: str
+    name: str
+    roles: tuple[str, ...]
+
+
 def now() -> int:
     """Whole seconds since 1970."""
     return int(time.time())
@@ -157,3 +199,7 @@ class Auth:
     accounts: Accounts = None  # type: ignore[assignment]
     keys: Keys = None  # type: ignore[assignment]
     tokens: Tokens = None  # type: ignore[assignment]
+    access_log: Callable[[Account], list[Access]] | None = None
+    """Who looked at the records of the people whom an account may act for, newest first; None: nobody keeps it."""
+    demo: Callable[[], list[DemoLogin]] | None = None
+    """The demo accounts, for the page that logs in as each role; None in production."""

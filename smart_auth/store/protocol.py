@@ -1,4 +1,4 @@
-"""The one protocol of both stores of records; tests/contract_auth/ proves it on both.
+"""The one protocol of both stores of records; tests/smart_store/ proves it on both.
 
 A store holds records (smart_auth/records.py) by kind and id. It knows nothing of OAuth. A store object is used by one
 thread at a time. An expired record is absent to every method here, whether it was purged yet or not.
@@ -6,7 +6,7 @@ thread at a time. An expired record is absent to every method here, whether it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Protocol, TypeVar
 
 from smart_auth.records import Record
@@ -71,5 +71,8 @@ class AuthStore(Protocol):
 
     def dump(self) -> Iterator[Record]:
         """Every record that is worth a backup (`Record.DURABLE`), kind by kind."""
+
+    def restore(self, records: Iterable[Record]) -> int:
+        """Puts the records of a `dump` back, in place of those with the same id; returns how many. Raises Taken."""
 
     def close(self) -> None: ...

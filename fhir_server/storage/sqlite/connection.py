@@ -124,7 +124,8 @@ def _prepare_schema(connection: apsw.Connection, path: Path) -> None:
                 f"wrote it, or a newer one."
             )
         if version == 0:
-            if connection.execute("SELECT count(*) FROM sqlite_schema").get:
+            # The tables of accounts may be there before.
+            if connection.execute("SELECT count(*) FROM sqlite_schema WHERE tbl_name NOT GLOB 'auth_*'").get:
                 raise UnusableStore(f"{path} is a SQLite database of another application.")
             text = resources.files(__package__).joinpath("schema.sql").read_text(encoding="utf-8")
             connection.execute(text)

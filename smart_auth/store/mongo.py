@@ -1,0 +1,326 @@
+"""Records on MongoDB, by mongoengine, in the database of the FHIR resources.
+
+An atomic change is a compare-and-set on the revision of the document, so it needs no transaction. What expires is
+removed by TTL indexes, up to a minute late; until then it is skipped when read.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from mongoengine import NotUniqueError, QuerySet
+from mongoengine.connection import disconnect, get_db, register_connection
+from pymongo.errors import AutoReconnect, ConfigurationError, ConnectionFailure, InvalidURI
+from pymongo.uri_parser import parse_uri
+
+from smart_auth.context import now
+from smart_auth.records import KINDS, Record
+from smart_auth.store.documents import DOCUMENTS, HitDocument
+from smart_auth.store.protocol import StoreBusy, Taken
+from smart_auth.store.rows import R, check_fields, columns, decode, encode, expired, table
+
+DEFAULT_DATABASE: Final = "hestia"
+EPOCH: Final = datetime(1970, 1, 1)
+
+_aliases = itertools.count()
+_connecting = threading.Lock()
+"""mongoengine keeps its connections in plain dicts."""
+
+
+class UnusableStore(Exception):
+    """The URI cannot be read; for operators, never for the wire."""
+
+
+def open_store(
+    uri: str,
+    *,
+    database: str | None = None,
+    clock: Callable[[], int] = now,
+    busy_timeout_s: float = 10.0,
+    timeout_s: float = 10.0,
+) -> MongoAuthStore:
+    """The records in a MongoDB database; makes collections and indexes.
+
+    `database`: its name; else the one in the URI, else "hestia". `busy_timeout_s`: how long a change is tried again.
+    `timeout_s`: how long a server is looked for.
+
+    Raises: UnusableStore, StoreBusy (no server answers).
+    """
+    try:
+        named = parse_uri(uri).get("database")
+    except (ConfigurationError, InvalidURI):  # its text may repeat the password
+        raise UnusableStore("The URI of the MongoDB store cannot be read.") from None
+    store = MongoAuthStore(uri, database or named or DEFAULT_DATABASE, clock, busy_timeout_s, timeout_s)
+    try:
+        store.prepare()
+    except BaseException:
+        store.close()
+        raise
+    return store
+
+
+class MongoAuthStore:
+    """See store/protocol.AuthStore. It connects again by itself in a process that was forked."""
+
+    def __init__(
+        self, uri: str, database: str, clock: Callable[[], int], busy_timeout_s: float, timeout_s: float
+    ) -> None:
+        self._uri = uri
+        self._name = database
+        self._clock = clock
+        self._busy_timeout_s = busy_timeout_s
+        self._timeout_s = timeout_s
+        self._alias: str | None = None
+        self._pid = 0
+        self._collections: dict[str, Any] = {}
+
+    def _open(self) -> None:
+        """Connects this process: a connection made before a fork is left to the parent."""
+        self._pid = os.getpid()
+        alias = f"hestia-accounts-{self._pid}-{next(_aliases)}"
+        with _connecting:
+            register_connection(
+                alias,
+                host=self._uri,
+                uuidRepresentation="standard",
+                # The process id keeps a forked child from sharing the connection of its parent.
+                appname=f"hestia accounts {self._pid}",
+                w="majority",
+                journal=True,
+                readConcernLevel="majority",
+                retryWrites=True,
+                serverSelectionTimeoutMS=int(self._timeout_s * 1000),
+                maxPoolSize=8,
+            )
+            database = get_db(alias).client[self._name]
+        self._alias = alias
+        names = [*(table(kind) for kind in KINDS), "auth_hit"]
+        self._collections = {name: database[name] for name in names}
+
+    def _objects(self, kind: type[Record], **equal: Any) -> QuerySet:
+        if self._pid != os.getpid():
+            self._open()
+        return QuerySet(DOCUMENTS[kind], self._collections[table(kind)])(**equal)
+
+    def prepare(self) -> None:
+        """Makes the indexes that the documents declare. Raises StoreBusy."""
+        if self._pid != os.getpid():
+            self._open()
+        with _edge():
+            documents: list[Any] = [*DOCUMENTS.values(), HitDocument]
+            for document in documents:
+                collection = self._collections[document._meta["collection"]]
+                for specification in document._meta["index_specs"]:
+                    options = {name: value for name, value in specification.items() if name not in ("fields", "cls")}
+                    collection.create_index(specification["fields"], **options)
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get(self, kind: type[R], id: str) -> R | None:
+        """See AuthStore.get."""
+        found = self._read(kind, id)
+        return None if found is None else found[0]
+
+    def _read(self, kind: type[R], id: str) -> tuple[R, int] | None:
+        with _edge():
+            document = self._objects(kind, id=id).first()
+        record = self._alive(kind, document)
+        return None if record is None else (record, document.revision)
+
+    def _alive(self, kind: type[R], document: Any) -> R | None:
+        if document is None:
+            return None
+        record = decode(kind, document.body)
+        return None if expired(record, self._clock()) else record
+
+    def find(self, kind: type[R], **equal: Any) -> list[R]:
+        """See AuthStore.find."""
+        check_fields(kind, equal)
+        return self._list(kind, self._objects(kind, **equal).order_by("created_at", "id"))
+
+    def count(self, kind: type[R], **equal: Any) -> int:
+        """See AuthStore.count."""
+        check_fields(kind, equal)
+        with _edge():
+            objects = self._objects(kind, **equal)
+            total: int = objects.count()
+            late: int = objects.filter(expires_at__lte=_date(self._clock())).count()
+        return total - late
+
+    def page(self, kind: type[R], *, after: str = "", limit: int = 100) -> list[R]:
+        """See AuthStore.page."""
+        found: list[R] = []
+        while len(found) < limit:
+            with _edge():
+                documents = list(self._objects(kind, id__gt=after).order_by("id").limit(limit))
+            if not documents:
+                break
+            found += [one for one in (self._alive(kind, document) for document in documents) if one is not None]
+            after = documents[-1].id
+        return found[:limit]
+
+    def _list(self, kind: type[R], objects: QuerySet) -> list[R]:
+        with _edge():
+            return [one for one in (self._alive(kind, document) for document in objects) if one is not None]
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def insert(self, record: Record) -> None:
+        """See AuthStore.insert."""
+        kind = type(record)
+        document = DOCUMENTS[kind](
+            id=record.id,
+            body=encode(record).decode(),
+            created_at=record.created_at,
+            expires_at=_date(record.expires_at),
+            **{name: getattr(record, name) for name in columns(kind)},
+        )
+        self._write(record, lambda: self._objects(kind).insert(document, load_bulk=False))
+
+    def put(self, record: Record) -> None:
+        """See AuthStore.put."""
+        update = _update(record)
+        self._write(
+            record,
+            lambda: self._objects(type(record), id=record.id).update_one(upsert=True, inc__revision=1, **update),
+        )
+
+    def change(self, kind: type[R], id: str, change: Callable[[R], R | None]) -> R | None:
+        """See AuthStore.change."""
+        deadline = time.monotonic() + self._busy_timeout_s
+        while True:
+            found = self._read(kind, id)
+            if found is None:
+                return None
+            changed = change(found[0])
+            if changed is None:
+                return None
+            assert changed.id == id, "A change keeps the id."
+            objects, update = self._objects(kind, id=id, revision=found[1]), _update(changed)
+            if self._write(changed, lambda: objects.update_one(inc__revision=1, **update)):  # noqa: B023 - called now
+                return changed
+            if time.monotonic() > deadline:
+                raise StoreBusy("The record changes too fast.")
+            time.sleep(random.uniform(0, 0.005))  # noqa: S311 - a pause, no secret
+
+    def take(self, kind: type[R], id: str) -> R | None:
+        """See AuthStore.take."""
+        with _edge():
+            return self._alive(kind, self._objects(kind, id=id).modify(remove=True))
+
+    def delete(self, kind: type[Record], id: str) -> bool:
+        """See AuthStore.delete."""
+        return self.take(kind, id) is not None
+
+    def hit(self, key: str, window_s: int) -> int:
+        """See AuthStore.hit."""
+        if self._pid != os.getpid():
+            self._open()
+        moment = self._clock()
+        start = moment - moment % window_s
+        with _edge():
+            for last in (False, True):
+                objects = QuerySet(HitDocument, self._collections["auth_hit"])(id=f"{window_s}|{start}|{key}")
+                try:
+                    counted = objects.modify(
+                        upsert=True, new=True, inc__count=1, set_on_insert__expires_at=_date(start + window_s)
+                    )
+                    break
+                except NotUniqueError:  # two made it at once; it is there now
+                    if last:
+                        raise
+        count: int = counted.count
+        return count
+
+    def _write(self, record: Record, write: Callable[[], Any]) -> Any:
+        """Raises Taken for a value that another record holds. One that has expired holds nothing: it only has not been
+        removed yet.
+        """
+        with _edge():
+            try:
+                return write()
+            except NotUniqueError:
+                self._objects(type(record), expires_at__lte=_date(self._clock())).delete()
+            try:
+                return write()
+            except NotUniqueError as error:
+                raise Taken(self._held(record)) from error
+
+    def _held(self, record: Record) -> str:
+        kind = type(record)
+        for name in kind.UNIQUE:
+            value = getattr(record, name)
+            if value is not None and self._objects(kind, id__ne=record.id, **{name: value}).count():
+                return name
+        return "id"
+
+    # -- maintenance ---------------------------------------------------------------------------------------------------
+
+    def purge(self) -> int:
+        """See AuthStore.purge. The TTL indexes do the same, later."""
+        late = {"expires_at__lte": _date(self._clock())}
+        with _edge():
+            removed: int = sum(self._objects(kind, **late).delete() for kind in KINDS)
+            removed += QuerySet(HitDocument, self._collections["auth_hit"])(**late).delete()
+        return removed
+
+    def dump(self) -> Iterator[Record]:
+        """See AuthStore.dump."""
+        for kind in KINDS:
+            after = ""
+            while kind.DURABLE and (page := self.page(kind, after=after)):
+                yield from page
+                after = page[-1].id
+
+    def restore(self, records: Iterable[Record]) -> int:
+        """See AuthStore.restore. One by one: run again, it completes what was interrupted."""
+        count = 0
+        for record in records:
+            self.put(record)
+            count += 1
+        return count
+
+    def close(self) -> None:
+        """See AuthStore.close."""
+        if self._alias is not None and self._pid == os.getpid():
+            with _connecting:
+                disconnect(self._alias)
+        self._alias = None
+        self._pid = 0
+
+
+def _date(moment: int | None) -> datetime | None:
+    return None if moment is None else EPOCH + timedelta(seconds=moment)
+
+
+def _update(record: Record) -> dict[str, Any]:
+    """The update that writes a record over its document; a field without a value is removed, so that it is not in a
+    unique index.
+    """
+    values = {
+        "body": encode(record).decode(),
+        "created_at": record.created_at,
+        "expires_at": _date(record.expires_at),
+        **{name: getattr(record, name) for name in columns(type(record))},
+    }
+    return {
+        (f"unset__{name}" if value is None else f"set__{name}"): 1 if value is None else value
+        for name, value in values.items()
+    }
+
+
+@contextmanager
+def _edge() -> Iterator[None]:
+    """Trouble with the server becomes StoreBusy here."""
+    try:
+        yield
+    except (AutoReconnect, ConnectionFailure) as error:
+        raise StoreBusy("The database does not answer.") from error

@@ -1,0 +1,75 @@
+"""What both stores do alike with records: their text, the fields that are searched, when they have expired."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final, TypeVar
+
+import msgspec
+
+from smart_auth.records import KINDS, Record
+from smart_auth.store.protocol import AuthStore
+
+R = TypeVar("R", bound=Record)
+
+BY_NAME: Final[dict[str, type[Record]]] = {kind.KIND: kind for kind in KINDS}
+
+_decoders: Final[dict[type[Record], msgspec.json.Decoder[Any]]] = {kind: msgspec.json.Decoder(kind) for kind in KINDS}
+_encode: Final[Callable[[Any], bytes]] = msgspec.json.Encoder().encode
+
+
+def table(kind: type[Record]) -> str:
+    """Name of the table or collection of a kind."""
+    return f"auth_{kind.KIND.replace('-', '_')}"
+
+
+def columns(kind: type[Record]) -> tuple[str, ...]:
+    """Fields that are kept beside the text of a record, because they are unique or searched for."""
+    return (*kind.UNIQUE, *kind.INDEXED)
+
+
+def encode(record: Record) -> bytes:
+    """A record as JSON."""
+    return _encode(record)
+
+
+def decode(kind: type[R], text: bytes | str) -> R:
+    """The record of a JSON text."""
+    record: R = _decoders[kind].decode(text)
+    return record
+
+
+def check_fields(kind: type[Record], names: Iterable[str]) -> None:
+    """Raises ValueError for a field that has no index: a search for it would read everything."""
+    for name in names:
+        if name not in columns(kind):
+            raise ValueError(f"`{name}` of {kind.KIND} has no index.")
+
+
+def expired(record: Record, now: int) -> bool:
+    """Whether a record counts as absent."""
+    return record.expires_at is not None and record.expires_at <= now
+
+
+def dump_lines(store: AuthStore) -> Iterator[bytes]:
+    """A backup of the durable records: one JSON array ``[kind, record]`` per line, without line ends."""
+    for record in store.dump():
+        yield b'["' + record.KIND.encode() + b'",' + encode(record) + b"]"
+
+
+def restore_lines(store: AuthStore, lines: Iterable[bytes]) -> int:
+    """Puts the records of `dump_lines` back and returns how many. Raises ValueError naming the line that is none."""
+    return store.restore(_records(lines))
+
+
+def _records(lines: Iterable[bytes]) -> Iterator[Record]:
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            name, body = msgspec.json.decode(line, type=tuple[str, msgspec.Raw])
+            kind = BY_NAME[name]
+            record = decode(kind, bytes(body))
+        except (msgspec.DecodeError, KeyError):
+            raise ValueError(f"Line {number} is not a record.") from None
+        yield record

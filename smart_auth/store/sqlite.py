@@ -1,0 +1,327 @@
+"""Records in the file of the embedded store: a table per kind beside the tables of the FHIR resources.
+
+The connection is its own, with the settings that the FHIR store uses: WAL, synchronous=FULL, no mmap. Counters of `hit`
+alone are committed without waiting for the disk: a power cut may forget them, and nothing else.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import apsw
+
+from smart_auth.context import now
+from smart_auth.records import KINDS, Record
+from smart_auth.store.protocol import StoreBusy, Taken
+from smart_auth.store.rows import R, check_fields, columns, decode, encode, expired, table
+
+APPLICATION_ID: Final = 0x48535449  # "HSTI", as the FHIR store writes it
+OLDEST_LIBRARY: Final = (3, 51, 3)
+"""Older ones can corrupt a WAL database that several connections write and checkpoint."""
+
+
+class UnusableStore(Exception):
+    """The file or the library cannot be used; for operators, never for the wire."""
+
+
+def open_store(
+    path: str | os.PathLike[str], *, clock: Callable[[], int] = now, busy_timeout_s: float = 10.0
+) -> SqliteAuthStore:
+    """The records in the file at `path`, which is made if absent. The FHIR store may have been there before, or come
+    later.
+
+    Raises: UnusableStore when the library is too old, or the file is not a database or one of another application.
+    """
+    return SqliteAuthStore(Path(path), clock, busy_timeout_s)
+
+
+_stores: weakref.WeakSet[SqliteAuthStore] = weakref.WeakSet()
+_inherited: list[apsw.Connection] = []
+
+
+def _after_fork() -> None:
+    """A SQLite connection must be neither used nor closed in the child of a fork: it is kept aside."""
+    for store in list(_stores):
+        store.abandon(_inherited)
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+class SqliteAuthStore:
+    """See store/protocol.AuthStore. After a fork the child opens a connection of its own at first use."""
+
+    def __init__(self, path: Path, clock: Callable[[], int], busy_timeout_s: float) -> None:
+        self._path = path
+        self._clock = clock
+        self._busy_timeout_s = busy_timeout_s
+        self._opened: apsw.Connection | None = None
+        self._opened = self._connect()
+        _stores.add(self)
+
+    def abandon(self, keep: list[apsw.Connection]) -> None:
+        """Leaves the connection to the parent of a fork."""
+        if self._opened is not None:
+            keep.append(self._opened)
+            self._opened = None
+
+    @property
+    def _connection(self) -> apsw.Connection:
+        if self._opened is None:
+            self._opened = self._connect()
+        return self._opened
+
+    def _connect(self) -> apsw.Connection:
+        library = tuple(int(part) for part in apsw.sqlitelibversion().split("."))
+        if library < OLDEST_LIBRARY:
+            raise UnusableStore(f"SQLite {apsw.sqlitelibversion()} is too old; install the apsw wheel.")
+        try:
+            connection = apsw.Connection(os.fspath(self._path), statementcachesize=200)
+        except apsw.CantOpenError as error:
+            raise UnusableStore(f"The store at {self._path} cannot be opened: {error}.") from error
+        try:
+            connection.set_busy_handler(_waiter(self._busy_timeout_s))
+            if connection.pragma("application_id") not in (0, APPLICATION_ID):
+                raise UnusableStore(f"{self._path} is a SQLite database of another application.")
+            connection.pragma("cache_size", -4096)
+            connection.pragma("mmap_size", 0)
+            connection.pragma("temp_store", "MEMORY")
+            connection.pragma("trusted_schema", False)
+            connection.pragma("journal_mode", "wal")
+            connection.pragma("synchronous", "FULL")
+            connection.pragma("wal_autocheckpoint", 8000)
+            connection.pragma("journal_size_limit", 64 * 1024 * 1024)
+            _make_tables(connection)
+        except apsw.NotADBError as error:
+            connection.close()
+            raise UnusableStore(f"{self._path} is not a SQLite database.") from error
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @contextmanager
+    def _transaction(self) -> Iterator[apsw.Connection]:
+        """A write transaction. Raises StoreBusy when others hold the lock for longer than the busy timeout."""
+        connection = self._connection
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except (apsw.BusyError, apsw.LockedError) as error:
+            raise StoreBusy("The database is busy.") from error
+        try:
+            yield connection
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    # -- reading -------------------------------------------------------------------------------------------------------
+
+    def get(self, kind: type[R], id: str) -> R | None:
+        """See AuthStore.get."""
+        row = self._connection.execute(f"SELECT body FROM {table(kind)} WHERE id = ?", (id,)).fetchone()
+        return self._alive(kind, row)
+
+    def _alive(self, kind: type[R], row: Any) -> R | None:
+        if row is None:
+            return None
+        record = decode(kind, row[0])
+        return None if expired(record, self._clock()) else record
+
+    def find(self, kind: type[R], **equal: Any) -> list[R]:
+        """See AuthStore.find."""
+        where, values = self._where(kind, equal)
+        rows = self._connection.execute(f"SELECT body FROM {table(kind)} WHERE {where} ORDER BY created_at, id", values)
+        return [decode(kind, row[0]) for row in rows]
+
+    def count(self, kind: type[R], **equal: Any) -> int:
+        """See AuthStore.count."""
+        where, values = self._where(kind, equal)
+        count: int = self._connection.execute(f"SELECT count(*) FROM {table(kind)} WHERE {where}", values).get
+        return count
+
+    def page(self, kind: type[R], *, after: str = "", limit: int = 100) -> list[R]:
+        """See AuthStore.page."""
+        where, values = self._where(kind, {})
+        rows = self._connection.execute(
+            f"SELECT body FROM {table(kind)} WHERE {where} AND id > ? ORDER BY id LIMIT ?", (*values, after, limit)
+        )
+        return [decode(kind, row[0]) for row in rows]
+
+    def _where(self, kind: type[Record], equal: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+        check_fields(kind, equal)
+        tests = ["(expires_at IS NULL OR expires_at > ?)", *(f"{name} IS ?" for name in equal)]
+        return " AND ".join(tests), (self._clock(), *equal.values())
+
+    # -- writing -------------------------------------------------------------------------------------------------------
+
+    def insert(self, record: Record) -> None:
+        """See AuthStore.insert."""
+        with self._transaction() as connection:
+            self._write(connection, "INSERT", record)
+
+    def put(self, record: Record) -> None:
+        """See AuthStore.put."""
+        with self._transaction() as connection:
+            self._put(connection, record)
+
+    def change(self, kind: type[R], id: str, change: Callable[[R], R | None]) -> R | None:
+        """See AuthStore.change. `change` runs once, inside the transaction."""
+        with self._transaction() as connection:
+            row = connection.execute(f"SELECT body FROM {table(kind)} WHERE id = ?", (id,)).fetchone()
+            found = self._alive(kind, row)
+            changed = None if found is None else change(found)
+            if changed is not None:
+                assert changed.id == id, "A change keeps the id."
+                self._put(connection, changed)
+            return changed
+
+    def take(self, kind: type[R], id: str) -> R | None:
+        """See AuthStore.take."""
+        with self._transaction() as connection:
+            row = connection.execute(f"DELETE FROM {table(kind)} WHERE id = ? RETURNING body", (id,)).fetchone()
+        return self._alive(kind, row)
+
+    def delete(self, kind: type[Record], id: str) -> bool:
+        """See AuthStore.delete."""
+        return self.take(kind, id) is not None
+
+    def hit(self, key: str, window_s: int) -> int:
+        """See AuthStore.hit."""
+        moment = self._clock()
+        start = moment - moment % window_s
+        self._connection.pragma("synchronous", "NORMAL")
+        try:
+            with self._transaction() as connection:
+                count: int = connection.execute(
+                    "INSERT INTO auth_hit VALUES (?, ?, ?, 1) "
+                    "ON CONFLICT (id, window_s) DO UPDATE SET count = iif(until = excluded.until, count + 1, 1), "
+                    "until = excluded.until RETURNING count",
+                    (key, window_s, start + window_s),
+                ).get
+        finally:
+            self._connection.pragma("synchronous", "FULL")
+        return count
+
+    def _put(self, connection: apsw.Connection, record: Record) -> None:
+        connection.execute(f"DELETE FROM {table(type(record))} WHERE id = ?", (record.id,))
+        self._write(connection, "INSERT", record)
+
+    def _write(self, connection: apsw.Connection, verb: str, record: Record) -> None:
+        kind = type(record)
+        names = columns(kind)
+        values = (record.id, encode(record), record.created_at, record.expires_at, *(getattr(record, n) for n in names))
+        statement = f"{verb} INTO {table(kind)} VALUES ({', '.join('?' * len(values))})"
+        try:
+            connection.execute(statement, values)
+        except apsw.ConstraintError:
+            # An expired record holds nothing; it only has not been purged yet.
+            connection.execute(f"DELETE FROM {table(kind)} WHERE expires_at <= ?", (self._clock(),))
+            try:
+                connection.execute(statement, values)
+            except apsw.ConstraintError as error:
+                raise Taken(self._held(connection, record)) from error
+
+    def _held(self, connection: apsw.Connection, record: Record) -> str:
+        for name in ("id", *type(record).UNIQUE):
+            value = getattr(record, name)
+            found = connection.execute(f"SELECT 1 FROM {table(type(record))} WHERE {name} = ?", (value,)).fetchone()
+            if found is not None:
+                return name
+        return "id"
+
+    # -- maintenance ---------------------------------------------------------------------------------------------------
+
+    def purge(self) -> int:
+        """See AuthStore.purge."""
+        moment = self._clock()
+        removed = 0
+        with self._transaction() as connection:
+            for kind in KINDS:
+                connection.execute(f"DELETE FROM {table(kind)} WHERE expires_at <= ?", (moment,))
+                removed += connection.changes()
+            connection.execute("DELETE FROM auth_hit WHERE until <= ?", (moment,))
+            removed += connection.changes()
+        return removed
+
+    def dump(self) -> Iterator[Record]:
+        """See AuthStore.dump."""
+        for kind in KINDS:
+            after = ""
+            while kind.DURABLE and (page := self.page(kind, after=after)):
+                yield from page
+                after = page[-1].id
+
+    def restore(self, records: Iterable[Record]) -> int:
+        """See AuthStore.restore. All or nothing."""
+        count = 0
+        with self._transaction() as connection:
+            for record in records:
+                self._put(connection, record)
+                count += 1
+        return count
+
+    def close(self) -> None:
+        """See AuthStore.close."""
+        _stores.discard(self)
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
+
+
+def _make_tables(connection: apsw.Connection) -> None:
+    wanted = {table(kind) for kind in KINDS} | {"auth_hit"}
+    present = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    if wanted <= present:
+        return
+    statements = [
+        "CREATE TABLE IF NOT EXISTS auth_hit (id TEXT NOT NULL, window_s INTEGER NOT NULL, until INTEGER NOT NULL, "
+        "count INTEGER NOT NULL, PRIMARY KEY (id, window_s)) WITHOUT ROWID",
+        "CREATE INDEX IF NOT EXISTS auth_hit_until ON auth_hit (until)",
+    ]
+    for kind in KINDS:
+        name = table(kind)
+        extra = "".join(f", {column}" for column in columns(kind))
+        statements.append(
+            f"CREATE TABLE IF NOT EXISTS {name} (id TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL, "
+            f"created_at INTEGER NOT NULL, expires_at INTEGER{extra})"
+        )
+        statements.append(
+            f"CREATE INDEX IF NOT EXISTS {name}_expires_at ON {name} (expires_at) WHERE expires_at IS NOT NULL"
+        )
+        for column in columns(kind):
+            unique = "UNIQUE " if column in kind.UNIQUE else ""
+            statements.append(f"CREATE {unique}INDEX IF NOT EXISTS {name}_{column} ON {name} ({column})")
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        for statement in statements:
+            connection.execute(statement)
+        connection.execute("COMMIT")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+
+
+def _waiter(timeout_s: float) -> Callable[[int], bool]:
+    """A busy handler that polls every 0.2 ms, later every 2 ms, until `timeout_s` has passed."""
+    started = 0.0
+
+    def wait(attempt: int) -> bool:
+        nonlocal started
+        moment = time.monotonic()
+        if attempt == 0:
+            started = moment
+        if moment - started > timeout_s:
+            return False
+        time.sleep(0.0002 if attempt < 100 else 0.002)
+        return True
+
+    return wait
