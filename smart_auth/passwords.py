@@ -1,0 +1,95 @@
+"""Passwords: argon2id (RFC 9106, the low-memory choice of section 4), and which ones are refused.
+
+Strength is estimated by zxcvbn with what is known of the person; a password of its list of breached passwords is
+refused whatever the estimate. NIST SP 800-63B section 3.1.1.2: no rules of composition, no expiry.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import unicodedata
+from collections.abc import Iterable
+from functools import cache
+from typing import Final
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from argon2.profiles import RFC_9106_LOW_MEMORY
+from zxcvbn import zxcvbn
+from zxcvbn.frequency_lists import FREQUENCY_LISTS
+
+from smart_auth.problems import N_
+
+MIN_LENGTH: Final = 10
+MAX_LENGTH: Final = 256
+MIN_SCORE: Final = 3
+ESTIMATED_LENGTH: Final = 72
+"""The estimate takes time that grows with the square of the length; what follows only adds to the strength."""
+
+TOO_SHORT: Final = N_("A password has at least 10 characters.")
+TOO_LONG: Final = N_("A password has at most 256 characters.")
+BREACHED: Final = N_("This password is on lists of stolen passwords.")
+GUESSABLE: Final = N_("This password is easy to guess. Several unrelated words make a good one.")
+UNCHANGED: Final = N_("This is the password you have now.")
+
+hasher = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
+
+_estimating = threading.Lock()
+"""zxcvbn keeps what it knows of the person in a dict of its module."""
+_breached: Final = frozenset(FREQUENCY_LISTS["passwords"])
+
+
+def _normal(password: str) -> str:
+    """One form of what different keyboards write. NIST SP 800-63B section 3.1.1.2."""
+    return unicodedata.normalize("NFKC", password)
+
+
+def hash_password(password: str) -> str:
+    """The argon2id hash as text with its parameters and salt. Raises ValueError for what is too long to hash."""
+    if len(password) > MAX_LENGTH:
+        raise ValueError(TOO_LONG)
+    return hasher.hash(_normal(password))
+
+
+@cache
+def _nobody(parameters: str) -> str:
+    """A hash that costs as much as a real one and that no password has."""
+    return hasher.hash(secrets.token_urlsafe(32))
+
+
+def verify(password_hash: str | None, password: str) -> bool:
+    """Whether a password has this hash. Takes as long when there is no hash."""
+    acceptable = len(password) <= MAX_LENGTH
+    compared = password_hash if password_hash is not None else _nobody(repr(hasher))
+    try:
+        hasher.verify(compared, _normal(password[:MAX_LENGTH]))
+    except (VerificationError, InvalidHashError):
+        return False
+    return acceptable and password_hash is not None
+
+
+def outdated(password_hash: str) -> bool:
+    """Whether a hash was made with other parameters than those of today."""
+    return hasher.check_needs_rehash(password_hash)
+
+
+def weaknesses(password: str, known: Iterable[str | None] = ()) -> list[str]:
+    """Why a password is refused, as message ids; empty when it may be used. `known`: the person's name, phone ..."""
+    password = _normal(password)
+    if len(password) < MIN_LENGTH:
+        return [TOO_SHORT]
+    if len(password) > MAX_LENGTH:
+        return [TOO_LONG]
+    if password.lower() in _breached:
+        return [BREACHED]
+    inputs = [part for text in known if text for part in (text, text.split("@")[0], text.removeprefix("+86"))]
+    with _estimating:
+        score: int = zxcvbn(password[:ESTIMATED_LENGTH], user_inputs=inputs)["score"]
+    return [GUESSABLE] if score < MIN_SCORE else []
+
+
+def generate() -> str:
+    """A password to be used once: 20 letters and digits that cannot be mistaken, in four groups; 98 bits."""
+    letters = "abcdefghjkmnpqrstuvwxyz23456789"
+    return "-".join("".join(secrets.choice(letters) for _ in range(5)) for _ in range(4))
