@@ -8,6 +8,7 @@ application = create_app(server)                                      # WSGI
 from __future__ import annotations
 
 import base64
+import dataclasses
 import gc
 from collections.abc import Callable
 from typing import Any, TextIO
@@ -17,6 +18,7 @@ from fhir_server.authorize import EVERYTHING, Policy
 from fhir_server.context import Server, Settings, clock, new_id
 from fhir_server.interceptors import Interceptors
 from fhir_server.rest.wsgi import FhirApplication, Wsgi
+from fhir_server.sealing import Sealer
 from fhir_server.search import cursor
 from fhir_server.search.extract import Extractor
 from fhir_server.search.registry import builtin
@@ -52,13 +54,15 @@ def create_server(
     terminology: Callable[[StoredTerminology], Any] | None = None,
     units: Callable[[str], CanonicalUnit | None] | None = None,
     interceptors: Interceptors | None = None,
+    sealer: Sealer | None = None,
     clock: Callable[[], int] = clock,
     new_id: Callable[[], str] = new_id,
 ) -> Server:
     """The core over a store, for one process and thread.
 
     `terminology` makes a terminology from the code systems, value sets and concept maps that are stored; without it
-    codes of no system are known. `units`: UCUM code to its canonical form. `clock` (microseconds since 1970) and
+    codes of no system are known. `units`: UCUM code to its canonical form. `sealer` encrypts resident numbers; compare
+    its keys with the store's first (`sealing.check_key`). `clock` (microseconds since 1970) and
     `new_id` are fixed in tests.
     """
     stored = StoredTerminology()
@@ -68,19 +72,24 @@ def create_server(
         now=clock,
         terminology=terminology(stored) if terminology is not None else None,
         units=units,
+        sealing=sealer,
         fulltext=settings.fulltext,
         chain_limit=settings.chain_limit,
         default_count=settings.default_count,
         max_count=settings.max_count,
     )
     registry = builtin()
+    hooks = interceptors or Interceptors(claims=unique_identifiers(settings.unique_identifiers))
+    if sealer is not None:
+        hooks = dataclasses.replace(hooks, claims=sealer.fold_claims(hooks.claims))
     server = Server(
         settings=settings,
         store=store,
         registry=registry,
         extractor=Extractor(registry, search),
-        interceptors=interceptors or Interceptors(claims=unique_identifiers(settings.unique_identifiers)),
+        interceptors=hooks,
         cursor_key=_cursor_key(store),
+        sealer=sealer,
         clock=clock,
         new_id=new_id,
         started=clock(),

@@ -18,6 +18,7 @@ from fhir_server.errors import Issue
 if TYPE_CHECKING:
     from fhir_server.authorize import Policy
     from fhir_server.interceptors import Interceptors
+    from fhir_server.sealing import Sealer
     from fhir_server.search.extract import Extractor
     from fhir_server.search.registry import Registry
     from fhir_server.storage.protocol import Store
@@ -83,6 +84,7 @@ class Server:
     extractor: Extractor
     interceptors: Interceptors
     cursor_key: bytes
+    sealer: Sealer | None = None
     clock: Callable[[], int] = clock
     new_id: Callable[[], str] = new_id
     registry_checked: float = 0.0

@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from fhir_server import authorize, registries
+from fhir_server import authorize, registries, sealing
 from fhir_server.context import RequestContext, Server
 from fhir_server.deciding import selects
 from fhir_server.errors import BadRequest, Conflict, Gone, Issue, NotFound, PreconditionFailed
+from fhir_server.gzipped import inflate
 from fhir_server.linking import Links
 from fhir_server.resources import validate
 from fhir_server.search import ast
@@ -54,7 +55,7 @@ class Repository:
             raise NotFound(f"There is no {resource_type} with this id.")
         if stored.body is None:
             raise Gone(f"The {resource_type} has been deleted.")
-        return stored
+        return self._shown(stored)
 
     def vread(self, resource_type: str, resource_id: str, version_id: str) -> Stored:
         """One version. Raises NotFound, or Gone when that version is a deletion."""
@@ -65,10 +66,15 @@ class Repository:
             raise NotFound(f"There is no such version of this {resource_type}.")
         if stored.body is None:
             raise Gone(f"This version of the {resource_type} is its deletion.")
-        return stored
+        return self._shown(stored)
 
     def history(self, query: HistoryQuery) -> HistoryPage:
         """A page of history, each version judged by its own content. Raises NotFound for an id that never existed."""
+        page = self._history(query)
+        page.entries = [self._shown(stored) for stored in page.entries]
+        return page
+
+    def _history(self, query: HistoryQuery) -> HistoryPage:
         policy = self.context.policy
         store = self.server.store
         if query.type is not None:
@@ -111,7 +117,10 @@ class Repository:
     def search(self, search: ast.Search) -> SearchPage:
         """A page of what the policy shows."""
         policy = self.context.policy
-        return self._reader.search(search if policy.predicates is None else authorize.narrow(search, policy))
+        page = self._reader.search(search if policy.predicates is None else authorize.narrow(search, policy))
+        page.matches = [self._shown(stored) for stored in page.matches]
+        page.includes = [self._shown(stored) for stored in page.includes]
+        return page
 
     def explain(self, search: ast.Search) -> tuple[ast.Search, list[dict[str, Any]]]:
         """The narrowed search, and the store's plan for it."""
@@ -154,6 +163,8 @@ class Repository:
         if select.contained != "no":
             raise BadRequest("The criteria of a conditional interaction select resources, not contained ones.")
         key = f"{resource_type}?{query_string(sorted(resolved.applied))}"
+        if self.server.sealer is not None:
+            key = self.server.sealer.opaque(key)
         search = ast.Search(select, count=2, chain_limit=resolved.search.chain_limit)
         return Criteria(resource_type, authorize.narrow(search, self.context.policy), key)
 
@@ -243,8 +254,27 @@ class Repository:
             if plan.changes_registry or plan.changes_terminology:
                 registries.load(server)
             self._committed(versions)
+            for result in results:
+                self._show(result)
             return results, value
         raise Conflict("The search parameters change too fast; repeat the request.")
+
+    def _shown(self, stored: Stored) -> Stored:
+        """The version with its sealed numbers in clear or masked, as the caller may see them."""
+        body = stored.body
+        if body is None or not sealing.is_marked(body):
+            return stored
+        return sealing.shown(self.server.sealer, stored, getattr(self.context, "caller", None))
+
+    def _show(self, result: Result) -> None:
+        """The same for what was written; the hooks after the commit get the versions as they are stored."""
+        version = result.version
+        if version is None or version.body is None or not sealing.is_marked(version.body):
+            return
+        result.version = sealing.shown(self.server.sealer, version, getattr(self.context, "caller", None))
+        if result.json is not None:
+            assert result.version.body is not None
+            result.json = inflate(result.version.body)
 
     def _committed(self, versions: Sequence[Version]) -> None:
         if versions:

@@ -17,7 +17,7 @@ def unique_identifiers(systems: Mapping[str, tuple[str, ...]]) -> Claims:
         unique = systems.get(resource_type)
         if not unique:
             return ()
-        identifiers: Any = resource.get("identifier") or ()
+        identifiers: Any = resource.get("identifier") or []
         found = [
             f"{resource_type}|{one['system']}|{one['value']}"
             for one in (identifiers if isinstance(identifiers, list) else [identifiers])

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fhir_server import registries
+from fhir_server import registries, sealing
 from fhir_server.conditions import check_if_match, check_if_none_match
 from fhir_server.errors import (
     BadRequest,
@@ -131,6 +131,10 @@ class Form:
         self.middle = data[first + _MARK_LENGTH : second]
         self.tail = data[second + _MARK_LENGTH :]
 
+    def holds(self, data: bytes) -> bool:
+        """Whether these bytes are somewhere in the JSON."""
+        return data in self.head or data in self.middle or data in self.tail
+
     def fill(self, version: int, updated: int) -> bytes:
         """The JSON of that version."""
         number, time = str(version).encode(), instant(updated).encode()
@@ -207,6 +211,7 @@ class Prepared:
     documents: tuple[Document, ...] | None = None
     claims: tuple[str, ...] = ()
     form: Form | None = None
+    sealed: bool = False
     issues: list[Issue] = field(default_factory=list)
 
     @property
@@ -283,15 +288,31 @@ class Plan:
         if write.type == "SearchParameter":
             registries.check(resource)
         if not late:
-            self._derive(one, resource)
+            self._derive(one, resource, early=True)
 
-    def _derive(self, one: Prepared, resource: dict[str, Any]) -> None:
-        """Entries, claims and JSON of a resource whose address and references are known."""
+    def _derive(
+        self, one: Prepared, resource: dict[str, Any], stored: Stored | None = None, *, early: bool = False
+    ) -> None:
+        """Entries, claims and JSON of a resource whose address and references are known, numbers sealed.
+
+        `early`: `stored` is not known yet. An update with a masked number, which depends on it, is left for later.
+        """
         assert one.id is not None
+        kept, form = resource, Form(resource, one.id)
+        sealer = self.server.sealer
+        if sealer is not None and sealer.concerns(form.holds):
+            masked = sealer.has_masked(resource)
+            if masked and early and one.write.action == "update":
+                return
+            kept = sealer.seal(resource, lambda: stored.body if stored is not None else None)
+            if kept is not resource:
+                one.sealed, form = True, Form(kept, one.id)
+            if masked:
+                resource = sealer.open_resource(kept)
         one.resource = resource
-        one.documents = self.server.extractor.documents(resource, one.address)
-        one.claims = self.server.interceptors.claims(one.write.type, resource)
-        one.form = Form(resource, one.id)
+        one.documents = self.server.extractor.documents(kept, one.address)
+        one.claims = self.server.interceptors.claims(one.write.type, kept)
+        one.form = form
 
     # --- inside the transaction ---------------------------------------------------------------------------------------
 
@@ -458,7 +479,7 @@ class Plan:
             for address, one in written.items():
                 if one.write.type != criteria.type:
                     continue
-                documents = one.documents or self.server.extractor.documents(one.write.resource or {}, address)
+                documents = one.documents or self._unfinished(tx, one.write.resource or {}, address)
                 if self.repository.matches(criteria.search.select, documents, tx):
                     addresses.add(address)
             if len(addresses) != 1:
@@ -472,6 +493,17 @@ class Plan:
                 )
             found[text] = addresses.pop()
         return found
+
+    def _unfinished(self, tx: Transaction, resource: dict[str, Any], address: str) -> tuple[Document, ...]:
+        """The documents of a resource whose own references are still to be resolved."""
+
+        def current() -> bytes | None:
+            stored = tx.read(*address.split("/"))
+            return stored.body if stored is not None else None
+
+        if self.server.sealer is not None:
+            resource = self.server.sealer.seal(resource, current)
+        return self.server.extractor.documents(resource, address)
 
     def _current(
         self,
@@ -604,12 +636,12 @@ class Plan:
             resource = write.resource or {}
             if self.links is not None:
                 resource = self.links.resolved(write, mapping, conditional)
-            self._derive(one, resource)
+            self._derive(one, resource, stored)
         if self.server.interceptors.before_commit:
             changed = self._intercept(tx, address, one.resource, stored)
             if changed is not None and changed is not one.resource:
                 one = Prepared(write, target.id, issues=one.issues)
-                self._derive(one, changed)
+                self._derive(one, changed, stored)
         assert one.documents is not None
         assert one.form is not None
         if not self.policy.everything and not self.repository.permits(one.documents, tx, now):
@@ -617,7 +649,7 @@ class Plan:
         number = 1 if stored is None else stored.version + 1
         updated = now if stored is None else _after(now, stored.updated)
         data = one.form.fill(number, updated)
-        body = deflate(data)
+        body = sealing.mark(deflate(data)) if one.sealed else deflate(data)
         if len(body) > MAX_STORED:
             raise TooLarge(f"A resource may have at most {MAX_STORED:,} bytes when compressed.")
         version = Version(
@@ -647,7 +679,12 @@ class Plan:
         if stored.body is None:
             raise Gone(f"The {write.type} has been deleted.")
         assert write.patch is not None
-        resource = write.patch(parse_body(stored.body))
+        current = parse_body(stored.body)
+        if sealing.is_marked(stored.body):
+            # The patch sees what the caller sees, so that no expression in it can feel for a masked number.
+            caller = getattr(self.repository.context, "caller", None)
+            current = sealing.shown_resource(self.server.sealer, current, stored.address, caller)
+        resource = write.patch(current)
         if (
             not isinstance(resource, dict)
             or resource.get("resourceType") != write.type
@@ -660,7 +697,7 @@ class Plan:
             self.links.rewrite(resource, mapping)
         if write.type == "SearchParameter":
             registries.check(resource)
-        self._derive(patched, resource)
+        self._derive(patched, resource, stored)
         return patched
 
     def _intercept(
@@ -670,6 +707,8 @@ class Plan:
         if not hooks:
             return resource
         before = parse_body(stored.body) if stored is not None and stored.body is not None else None
+        if before is not None and self.server.sealer is not None:
+            before = self.server.sealer.open_resource(before)
         for hook in hooks:
             resource = hook(tx, address, resource, before)
         return resource

@@ -12,6 +12,7 @@ from fhir_server.interactions.searchset import cutter, searchset
 from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat
 from fhir_server.resources.types import COMPARTMENTS
+from fhir_server.sealing import hidden
 from fhir_server.search.parse import parse_query
 from fhir_server.search.resolve import Resolved
 from fhir_server.storage.protocol import SearchPage
@@ -93,10 +94,10 @@ def _search(repository: Repository, request: FhirRequest, types: tuple[str, ...]
 def _explained(repository: Repository, resolved: Resolved) -> FhirResponse:
     """`_explain=true`: the tree that a search became, and the store's own plan for it."""
     narrowed, plan = repository.explain(resolved.search)
-    parameters: list[dict[str, Any]] = [{"name": "search", "valueString": _tree(narrowed)}]
+    parameters: list[dict[str, Any]] = [{"name": "search", "valueString": hidden(_tree(narrowed))}]
     for step in plan:
         text = jsonformat.encode(_plain(step), pretty=True).decode()
-        parameters.append({"name": "plan", "valueString": text})
+        parameters.append({"name": "plan", "valueString": hidden(text)})
     for issue in resolved.issues:
         parameters.append({"name": "issue", "valueString": issue.diagnostics})
     return FhirResponse(200, resource={"resourceType": "Parameters", "parameter": parameters})

@@ -35,6 +35,7 @@ from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat
 from fhir_server.resources.types import TYPE_SET
 from fhir_server.rest import negotiate, render
+from fhir_server.sealing import is_marked
 from fhir_server.wire import http_date as format_http_date
 
 StartResponse = Callable[..., Any]
@@ -153,7 +154,7 @@ class FhirApplication:
         if stored is None:
             return None
         body = stored.body
-        if body is None:
+        if body is None or is_marked(body):
             return None
         headers = [
             ("ETag", f'W/"{stored.version}"'),

@@ -38,6 +38,7 @@ from fhir_server.search.values import (
     LOWEST,
     MARK,
     PAST,
+    SEALED,
     canonical_key,
     fold,
     fraction_key,
@@ -761,7 +762,8 @@ _NO_CONTENT: Final = frozenset({"resourceType", "id", "div", "url", "system", "r
 
 def _collect(value: Any, texts: list[str]) -> None:
     if isinstance(value, str):
-        texts.append(value)
+        if not value.startswith(SEALED):
+            texts.append(value)
     elif isinstance(value, Mapping):
         for name, item in value.items():
             if name not in _NO_CONTENT:

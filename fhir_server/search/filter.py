@@ -32,7 +32,7 @@ from fhir_server.search.ast import (
 )
 from fhir_server.search.criteria.plans import Context, Leaf, Types, Unknown, plain
 from fhir_server.search.criteria.ranged import date_kinds, date_range
-from fhir_server.search.criteria.tokens import token_keys
+from fhir_server.search.criteria.tokens import may_identify, token_keys
 from fhir_server.search.ranges import overlap_windows, split_prefix, window_test
 from fhir_server.search.registry import Param
 from fhir_server.search.values import EXACT, MARK, fold, normalize
@@ -277,7 +277,11 @@ class _Reader:
         if modifier != "":
             return self.leaf(types, param.code, modifier, escape(value) if operator in ("in", "ni") else literal)
         if operator == "ne":
-            return Exists(param.numbers, "key", negated(token_keys(self.context, literal)))
+            return Exists(
+                param.numbers,
+                "key",
+                negated(token_keys(self.context, literal, identifiers=may_identify(param.branches))),
+            )
         if operator == "sw":
             test: Test = AnyOf((Compare("key", "prefix", fold(value)), Compare("key", "prefix", value)))
             return Exists(param.numbers, "key", test)

@@ -40,6 +40,17 @@ class Terminology(Protocol):
     def ancestors(self, system: str, code: str) -> Iterable[str]: ...
 
 
+class Sealing(Protocol):
+    """Identifiers whose values are encrypted before they are indexed; see sealing.py."""
+
+    @property
+    def systems(self) -> Mapping[str, str]:
+        """Their systems, and the one that each is stored under."""
+
+    def forms(self, value: str) -> tuple[str, ...]:
+        """The texts that such an identifier may be indexed as."""
+
+
 class CanonicalUnit(Protocol):
     """A unit over base units: canonical value = value * factor + offset."""
 
@@ -64,7 +75,7 @@ class Settings:
     `base_urls`: own base and its aliases, without a trailing slash. `timezone`: name or tzinfo of what has no offset.
     `now`: microseconds since 1970. `terminology` None: codes of no system are known, and ``:in`` is 400. `units`: UCUM
     code to its canonical form, None when it has none; without it quantities match in the units in which they are
-    written.
+    written. `sealing`: what is known of encrypted identifiers, None where there are none.
     """
 
     base_urls: tuple[str, ...] = ()
@@ -72,6 +83,7 @@ class Settings:
     now: Callable[[], int] = _now
     terminology: Terminology | None = None
     units: Callable[[str], CanonicalUnit | None] | None = None
+    sealing: Sealing | None = None
     fulltext: bool = True
     chain_limit: int = 100_000
     default_count: int = 50

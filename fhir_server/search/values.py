@@ -26,6 +26,8 @@ MARK: Final = "\x1f"
 """Between folded text and what belongs to it (system, raw text, canonical version)."""
 AFTER_MARK: Final = "\x20"
 """The code point after MARK: ends a range over everything that has a mark at a position."""
+SEALED: Final = "sealed:1:"
+"""Begins the text that stands for an encrypted identifier; see sealing.py."""
 
 # --- text -------------------------------------------------------------------------------------------------------------
 

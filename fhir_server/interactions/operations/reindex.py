@@ -22,8 +22,9 @@ def reindex(repository: Repository, request: FhirRequest) -> FhirResponse:
     deadline = time.monotonic() + server.settings.reindex_budget_s
     if request.id is not None:
         assert request.type is not None
-        stored = repository.read(request.type, request.id)
-        done, complete = reindex_resources(server, [stored]), True
+        repository.read(request.type, request.id)
+        stored = server.store.read(request.type, request.id)  # as it is stored, and not as the caller may see it
+        done, complete = reindex_resources(server, [stored] if stored is not None else []), True
     elif request.type is not None:
         done, complete = 0, False
         after = f"{request.type}/"

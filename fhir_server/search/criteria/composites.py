@@ -10,7 +10,7 @@ from fhir_server.search.criteria.plans import Context, Plan, bad, one_of, unsupp
 from fhir_server.search.criteria.ranged import date_kinds, date_windows_of, number_kinds, quantity_parts
 from fhir_server.search.criteria.references import ID
 from fhir_server.search.criteria.strings import string_test
-from fhir_server.search.criteria.tokens import token_keys
+from fhir_server.search.criteria.tokens import may_identify, token_keys
 from fhir_server.search.parse import split, unescape
 from fhir_server.search.ranges import Window, any_of, number_range, number_windows, split_prefix
 from fhir_server.search.registry import Component, Param
@@ -88,7 +88,7 @@ def _component_keys(context: Context, part: Component, text: str, suffix: str, c
     """The test of a component that is a key; in a composite's key something may follow it (`suffix`)."""
     match part.type:
         case "token":
-            return token_keys(context, text, suffix, column)
+            return token_keys(context, text, suffix, column, identifiers=may_identify(part.branches))
         case "string":
             return string_test(unescape(text), column)
         case "reference":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from operator import methodcaller
 from typing import Any, Final
 
@@ -11,22 +11,40 @@ from fhir_server.search.ast import AllOf, AnyOf, Column, Compare, Exists, Node, 
 from fhir_server.search.criteria.plans import Context, Plan, bad, one_of, unsupported
 from fhir_server.search.criteria.strings import text_plan
 from fhir_server.search.parse import split, unescape
+from fhir_server.search.paths import Branch
 from fhir_server.search.registry import OF_TYPE, Param
+from fhir_server.search.settings import Sealing
 from fhir_server.search.values import AFTER_MARK, EXACT, MARK, fold, token_key
 
 _BOOLEAN_SYSTEMS: Final = frozenset(
     {"http://hl7.org/fhir/special-values", "http://terminology.hl7.org/CodeSystem/special-values"}
 )
+_FROM_IDENTIFIERS: Final = frozenset(("Identifier", "Extension", "string"))
 
 
-def token_keys(context: Context, text: str, suffix: str = "", column: Column = "key") -> Test:
-    """The test of one token ``code``, ``system|code``, ``|code`` or ``system|``; keys continue with `suffix`."""
+def token_keys(
+    context: Context, text: str, suffix: str = "", column: Column = "key", *, identifiers: bool = True
+) -> Test:
+    """The test of one token ``code``, ``system|code``, ``|code`` or ``system|``; keys continue with `suffix`.
+
+    `identifiers`: a code without a system may also be the value of an identifier.
+    """
     parts = split(text, "|")
     if len(parts) > 2:
         raise bad("A token is written `code`, `system|code`, `|code` or `system|`.")
     if len(parts) == 1:
-        return any_system(unescape(text), suffix, column)
+        code = unescape(text)
+        test = any_system(code, suffix, column)
+        sealing = context.settings.sealing
+        if sealing is None or not identifiers:
+            return test
+        return AnyOf((test, _sealed(context, sealing, set(sealing.systems.values()), code, suffix, column)))
     system, code = unescape(parts[0]), unescape(parts[1])
+    sealing = context.settings.sealing
+    if sealing is not None and system in sealing.systems:
+        system = sealing.systems[system]
+        if code:
+            return _sealed(context, sealing, {system}, code, suffix, column)
     if system in _BOOLEAN_SYSTEMS:
         system = ""
     if code:
@@ -38,23 +56,40 @@ def token_keys(context: Context, text: str, suffix: str = "", column: Column = "
     )
 
 
+def _sealed(
+    context: Context, sealing: Sealing, systems: Iterable[str], value: str, suffix: str, column: Column
+) -> Test:
+    """The test of an identifier that is stored encrypted."""
+    keys = tuple(
+        context.token_key(system, form) + suffix for system in sorted(systems) for form in sealing.forms(value)
+    )
+    return Compare(column, "=", keys[0]) if len(keys) == 1 else Compare(column, "in", keys)
+
+
+def may_identify(branches: tuple[Branch, ...] | None) -> bool:
+    """Whether values of these elements (none: of whatever a custom expression finds) may come from an identifier."""
+    return not branches or any(branch.type in _FROM_IDENTIFIERS for branch in branches)
+
+
 def token_plan(context: Context, param: Param, modifier: str | None) -> Plan:
     numbers = param.numbers
+    identifiers = may_identify(param.branches)
     if modifier is None or modifier == "not":
         negative = modifier == "not"
 
         def plan(values: tuple[str, ...], issues: list[Issue]) -> Node:
             if len(values) == 1:
-                node: Node = Exists(numbers, "key", token_keys(context, values[0]))
+                node: Node = Exists(numbers, "key", token_keys(context, values[0], identifiers=identifiers))
             else:
-                node = Exists(numbers, "key", one_of([token_keys(context, value) for value in values]))
+                tests = [token_keys(context, value, identifiers=identifiers) for value in values]
+                node = Exists(numbers, "key", one_of(tests))
             return Not(node) if negative else node
 
         return plan
     if modifier == "text":
         return text_plan(param)
     if modifier == "of-type":
-        return _of_type(param)
+        return _of_type(context, param)
     if modifier in ("in", "not-in"):
         return _value_sets(context, param, modifier == "not-in")
     if modifier in ("above", "below"):
@@ -156,7 +191,7 @@ def any_system(code: str, suffix: str = "", column: Column = "key") -> Test:
     return AnyOf((Compare(column, "prefix", folded + MARK), Compare(column, "prefix", code + EXACT)))
 
 
-def _of_type(param: Param) -> Plan:
+def _of_type(context: Context, param: Param) -> Plan:
     if not any(branch.type == "Identifier" for branch in param.branches or ()):
         raise unsupported(param, "of-type")
     numbers = param.variant(OF_TYPE)
@@ -168,7 +203,9 @@ def _of_type(param: Param) -> Plan:
             if len(parts) != 3 or not all(parts):
                 raise bad(f"`{param.code}:of-type` needs `system|code|value`.")
             system, code, text = parts
-            keys.append(f"{fold(text)}{MARK}{code}{MARK}{system}")
+            sealing = context.settings.sealing
+            for form in (fold(text), *(sealing.forms(text) if sealing is not None else ())):
+                keys.append(f"{form}{MARK}{code}{MARK}{system}")
         return Exists(numbers, "key", one_of([Compare("key", "=", key) for key in keys]))
 
     return plan
