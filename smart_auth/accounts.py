@@ -424,6 +424,10 @@ class Accounts:
         self._tell("account-change", changed, address, by=by, field="username")
         return changed
 
+    def set_locale(self, account_id: str, locale: str) -> Account:
+        """The language that messages are sent in. Raises: NotPossible."""
+        return self._change(account_id, locale=locale)
+
     # -- administration ------------------------------------------------------------------------------------------------
 
     def grant_role(self, account_id: str, role: str, fhir_user: str, *, by: str, address: str = "") -> Account:

@@ -19,6 +19,7 @@ from smart_auth.context import Auth, AuthSettings
 from smart_auth.store.protocol import AuthStore
 from smart_auth.vault import KeyVault
 from tests.support.accounts import AuthClock, RecordingAudit, RecordingNotifier
+from tests.support.certificate import Certified, make_certificate
 from tests.support.directory import MemoryDirectory
 
 MASTER_KEY = bytes(range(32))
@@ -105,3 +106,9 @@ def auth(
     made = Auth(auth_settings, auth_store, vault, notifier, directory, audit, clock)
     made.accounts = Accounts(made)
     return made
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> Certified:
+    """A certificate for keys.example, for servers of this machine."""
+    return make_certificate(tmp_path)

@@ -8,18 +8,13 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from smart_auth.fetch import IMAGE_TYPES, LIMIT, FetchFailed, Fetcher, KeySets, is_public
+from smart_auth.fetch import IMAGE_TYPES, LIMIT, Fetcher, FetchFailed, KeySets, is_public
 from tests.support.accounts import AuthClock
+from tests.support.certificate import Certified
 
 JWKS = {"keys": [{"kty": "EC", "kid": "one"}]}
 
@@ -79,35 +74,6 @@ def site() -> Iterator[Site]:
     server.shutdown()
     server.server_close()
     thread.join(5)
-
-
-Certified = tuple[Path, ssl.SSLContext]
-
-
-@pytest.fixture
-def certified(tmp_path: Path) -> Certified:
-    """A file with a certificate for keys.example and its key; and a context that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "keys.example")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - timedelta(days=1))
-        .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("keys.example")]), critical=False)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    (tmp_path / "site.pem").write_bytes(private + pem)
-    return tmp_path / "site.pem", ssl.create_default_context(cadata=pem.decode())
 
 
 def to(address: str) -> Callable[[str, int], list[str]]:
