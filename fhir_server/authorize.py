@@ -10,86 +10,144 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, assert_never
+from typing import Any, Final, Literal, TypeAlias, assert_never
 
 from fhir_server.errors import Forbidden, NotSupported
 from fhir_server.search import ast
 
+Action: TypeAlias = Literal["c", "r", "u", "d", "s"]
+"""What is done to a resource, in SMART's letters: c create; r read, vread and history-instance; u update and patch;
+d delete; s search, history-type, history-system, criteria of conditional interactions, chains, `_has` and includes.
+"""
+
+OWNED: Final[ast.Node] = ast.And((ast.EVERYTHING,))
+"""The predicate of types that are granted by their owner, which is Binary: it holds for all and, unlike EVERYTHING,
+is a restriction. repository.py asks for the owner whenever a policy restricts Binary."""
+
 
 @dataclass(frozen=True)
 class Policy:
-    """Predicates per resource type; a type without one is not granted. `predicates` None is the policy *everything*."""
+    """Predicates per resource type; a type without one is not granted. Without any mapping the policy *everything*.
+
+    `predicates` hold for every action; `actions` has them per action instead, and an action that it lacks is granted
+    for no type. The inner mappings may be lazy: what is granted is asked by `in` and by iteration, a predicate only
+    when it is needed.
+    """
 
     predicates: Mapping[str, ast.Node] | None = None
-    _merged: dict[Any, ast.Node] = field(default_factory=dict, compare=False, repr=False)
+    actions: Mapping[Action, Mapping[str, ast.Node]] | None = None
+    _merged: dict[Any, tuple[tuple[str, ...] | None, ast.Node]] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def everything(self) -> bool:
-        return self.predicates is None
+        """Whether nothing is ever refused."""
+        return self.predicates is None and self.actions is None
 
-    def predicate(self, types: tuple[str, ...] | None) -> ast.Node:
+    def grants(self, resource_type: str, action: Action) -> bool:
+        """Whether the action is granted for some resources of the type at all."""
+        return self.everything or (
+            resource_type in self._granted(action)
+            and (resource_type != "Binary" or action != "s" or self._granted("s")["Binary"] == ast.EVERYTHING)
+        )
+
+    def unrestricted(self, resource_type: str, action: Action) -> bool:
+        """Whether the action is granted for every resource of the type."""
+        return self.everything or (
+            resource_type in self._granted(action) and self._granted(action)[resource_type] == ast.EVERYTHING
+        )
+
+    def granted(self, types: tuple[str, ...] | None, action: Action) -> tuple[str, ...]:
+        """Those of `types` (None: all) for which the action is granted. Not for the policy *everything*."""
+        return tuple(name for name in (self._granted(action) if types is None else types) if self.grants(name, action))
+
+    def predicate(self, types: tuple[str, ...] | None, action: Action = "r") -> ast.Node:
         """What every resource of `types` (None: all) must satisfy; NOTHING when no type of them is granted."""
+        return self._narrowed(types, action)[1]
+
+    def _granted(self, action: Action) -> Mapping[str, ast.Node]:
+        if self.actions is not None:
+            return self.actions.get(action, _NO_TYPES)
         assert self.predicates is not None
-        found = self._merged.get(types)
+        return self.predicates
+
+    def _narrowed(self, types: tuple[str, ...] | None, action: Action) -> tuple[tuple[str, ...] | None, ast.Node]:
+        """The types that are left of some, and what their resources must satisfy."""
+        if self.everything:
+            return types, ast.EVERYTHING
+        found = self._merged.get((types, action))
         if found is None:
-            found = self._merged[types] = _merge(self.predicates, types)
+            names = self.granted(types, action)
+            found = names, _merge({name: self._granted(action)[name] for name in names})
+            self._merged[(types, action)] = found
         return found
 
+
+_NO_TYPES: Final[Mapping[str, ast.Node]] = {}
 
 EVERYTHING: Final = Policy()
 
 
-def _merge(predicates: Mapping[str, ast.Node], types: tuple[str, ...] | None) -> ast.Node:
-    """One predicate for several types. Entries are numbered per concrete type, so equal tests merge into one
-    `Exists`.
+def _merge(predicates: Mapping[str, ast.Node]) -> ast.Node:
+    """One predicate for resources of exactly these types. Entries are numbered per concrete type, so equal tests merge
+    into one `Exists`.
     """
-    granted = [name for name in (predicates if types is None else types) if name in predicates]
-    if types is not None and len(types) == 1:
-        return predicates[types[0]] if granted else ast.NOTHING
     merged: dict[tuple[Any, Any], list[int]] = {}
-    others: list[ast.Node] = []
-    for name in granted:
-        predicate = predicates[name]
+    others: dict[ast.Node, list[str]] = {}
+    for name, predicate in predicates.items():
         if isinstance(predicate, ast.Exists):
             merged.setdefault((predicate.shape, predicate.test), []).extend(predicate.params)
         else:
-            others.append(ast.And((ast.Field("type", "=", name), predicate)))
-    nodes = [ast.Exists(tuple(numbers), shape, test) for (shape, test), numbers in merged.items()] + others
+            others.setdefault(predicate, []).append(name)
+    nodes: list[ast.Node] = [
+        ast.Exists(tuple(dict.fromkeys(numbers)), shape, test) for (shape, test), numbers in merged.items()
+    ]
+    if len(others) == 1 and not nodes:
+        return next(iter(others))
+    for predicate, names in others.items():
+        typed = ast.Field("type", "in", tuple(names)) if len(names) > 1 else ast.Field("type", "=", names[0])
+        nodes.append(typed if predicate == ast.EVERYTHING else ast.And((typed, predicate)))
     return nodes[0] if len(nodes) == 1 else ast.Or(tuple(nodes))
 
 
 def narrow(search: ast.Search, policy: Policy) -> ast.Search:
-    """The same search over only what the policy shows. Raises Forbidden (403) when no type searched for is granted."""
-    if policy.predicates is None:
+    """The same search over only what the policy lets be found.
+
+    Raises: Forbidden (403) when no type searched for is granted, or a chain leads through one that is not.
+    """
+    if policy.everything:
         return search
-    if search.select.contained != "no":
+    select = narrow_select(search.select, policy)
+    if search.select.contained != "no" and policy.predicate(search.select.types, "s") != ast.EVERYTHING:
         raise NotSupported("`_contained` is not offered to callers who do not see everything.")
-    require(policy, search.select.types)
-    return replace(
-        search,
-        select=narrow_select(search.select, policy),
-        includes=tuple(replace(include, select=narrow_select(include.select, policy)) for include in search.includes),
-    )
+    includes = []
+    for include in search.includes:
+        # An include of what is not granted is absent, and does not say so.
+        if policy.granted(include.select.types, "s"):
+            includes.append(replace(include, select=narrow_select(include.select, policy)))
+    return replace(search, select=select, includes=tuple(includes))
 
 
-def require(policy: Policy, types: tuple[str, ...] | None) -> None:
-    """Raises Forbidden unless the policy grants at least one of the types."""
-    if policy.predicates is None:
-        return
-    if types is None:
-        granted = bool(policy.predicates)
-    else:
-        granted = any(name in policy.predicates for name in types)
-    if not granted:
-        raise Forbidden("This resource type is not granted.")
+def require(policy: Policy, types: tuple[str, ...] | None, action: Action) -> None:
+    """Raises Forbidden (403) unless the action is granted for at least one of the types."""
+    if not policy.everything and not policy.granted(types, action):
+        raise Forbidden("This is not granted for the resource type.")
 
 
 def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
-    """Binds only resources that the policy shows, here and in every Select below."""
+    """Binds only resources that the policy lets be found, here and in every Select below. Raises Forbidden (403)."""
+    require(policy, select.types, "s")
     where = _narrow_node(select.where, policy)
     if select.contained == "only":
         return replace(select, where=where)
-    return replace(select, where=ast.And((policy.predicate(select.types), where)))
+    types, predicate = policy._narrowed(select.types, "s")
+    if predicate != ast.EVERYTHING:
+        # The policy's part comes last: of two conditions that select alike, the stores begin with the first.
+        where = predicate if where == ast.EVERYTHING else ast.And((*_parts(where), *_parts(predicate)))
+    return replace(select, types=types, where=where)
+
+
+def _parts(node: ast.Node) -> tuple[ast.Node, ...]:
+    return node.parts if isinstance(node, ast.And) else (node,)
 
 
 def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
@@ -101,13 +159,16 @@ def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
         case ast.Not(part):
             return ast.Not(_narrow_node(part, policy))
         case ast.Linked(params, target):
-            if target.contained != "both":
-                return ast.Linked(params, narrow_select(target, policy))
+            narrowed = narrow_select(target, policy)
+            if target.contained != "both" or (
+                narrowed.types == target.types and policy.predicate(target.types, "s") == ast.EVERYTHING
+            ):
+                return ast.Linked(params, narrowed)
             # A contained document is seen with its container, which the enclosing Select has narrowed; other documents
             # pass the policy by themselves.
             return ast.Or(
                 (
-                    ast.Linked(params, narrow_select(replace(target, contained="no"), policy)),
+                    ast.Linked(params, replace(narrowed, contained="no")),
                     ast.Linked(params, narrow_select(replace(target, contained="only"), policy)),
                 )
             )
@@ -119,8 +180,10 @@ def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
             assert_never(node)
 
 
-def predicate_of(policy: Policy, resource_type: str) -> ast.Select:
-    """What selects a resource of that type exactly if the policy shows it."""
-    return ast.Select(
-        (resource_type,), policy.predicate((resource_type,)) if policy.predicates is not None else ast.EVERYTHING
-    )
+def permitted(policy: Policy, resource_type: str, *actions: Action) -> ast.Select:
+    """What selects a resource of that type exactly if the policy permits one of the actions on it."""
+    nodes = [policy.predicate((resource_type,), action) for action in actions]
+    if ast.EVERYTHING in nodes:
+        return ast.Select((resource_type,))
+    different = tuple(dict.fromkeys(node for node in nodes if node != ast.NOTHING))
+    return ast.Select((resource_type,), different[0] if len(different) == 1 else ast.Or(different))

@@ -16,6 +16,7 @@ from fhir_server import registries, reindexing
 from fhir_server.errors import Issue
 
 if TYPE_CHECKING:
+    from fhir_server.access.caller import Caller
     from fhir_server.authorize import Policy
     from fhir_server.interceptors import Interceptors
     from fhir_server.sealing import Sealer
@@ -25,6 +26,18 @@ if TYPE_CHECKING:
 
 MOUNT: Final = "/fhir"
 """Path under which the FHIR service is served; the base URL that clients see is a setting."""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuth:
+    """Where the authorization server's endpoints are, for the CapabilityStatement. Absolute URLs; "" for none."""
+
+    authorize: str
+    token: str
+    register: str = ""
+    introspect: str = ""
+    revoke: str = ""
+    manage: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +67,7 @@ class Settings:
     registry_check_s: float = 1.0
     unique_identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     software_version: str = "0.1.0"
+    oauth: OAuth | None = None
 
 
 _RECHECK_S: Final = 0.5
@@ -110,12 +124,25 @@ class Server:
 class RequestContext:
     """Who asks, and how the answer is wanted. Made once per request; a Bundle's entries share their Bundle's."""
 
-    __slots__ = ("handling", "policy", "request_id")
+    __slots__ = ("caller", "handling", "policy", "refreshed", "request_id")
 
-    def __init__(self, policy: Policy, handling: str = "lenient", request_id: str = "") -> None:
+    def __init__(
+        self, policy: Policy, handling: str = "lenient", request_id: str = "", caller: Caller | None = None
+    ) -> None:
         self.policy = policy
         self.handling = handling
         self.request_id = request_id
+        self.caller = caller
+        self.refreshed = False
+
+    def refresh(self) -> bool:
+        """Computes the caller's policy anew, once per request; whether there is a new one to try again with."""
+        caller = self.caller
+        if self.refreshed or caller is None or caller.refresh is None:
+            return False
+        self.refreshed = True
+        self.policy = caller.refresh()
+        return True
 
 
 class FhirRequest:

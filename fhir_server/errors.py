@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Final, Literal
 
 Severity = Literal["fatal", "error", "warning", "information"]
 
@@ -86,6 +86,24 @@ class NotSupported(BadRequest):
     status, code = 400, "not-supported"
 
 
+REALM: Final = "fhir"
+"""The protection space of challenges. RFC 9110 section 11.5."""
+
+
+class Unauthorized(FhirError):
+    """No access token, or one that is not valid (any more). RFC 6750 section 3.
+
+    `token_error`: ``invalid_token`` for the latter.
+    """
+
+    status, code = 401, "login"
+
+    def __init__(self, message: str = "An access token is needed.", *, token_error: str | None = None, **more: Any):
+        challenge = f'Bearer realm="{REALM}"' + (f', error="{token_error}"' if token_error else "")
+        headers = {"WWW-Authenticate": challenge, **dict(more.pop("headers", None) or {})}
+        super().__init__(message, headers=headers, **more)
+
+
 class Forbidden(FhirError):
     """The caller may not do this to this type."""
 
@@ -150,6 +168,16 @@ class Unprocessable(FhirError):
     """Well formed, but against a required binding, an invariant or a business rule (422)."""
 
     status, code = 422, "business-rule"
+
+
+class Throttled(FhirError):
+    """Too many requests of one client or account. RFC 6585 section 4."""
+
+    status, code = 429, "throttled"
+
+    def __init__(self, message: str = "Too many requests; wait a little.", *, retry_after_s: int = 1, **more: Any):
+        headers = {"Retry-After": str(max(1, retry_after_s)), **dict(more.pop("headers", None) or {})}
+        super().__init__(message, headers=headers, **more)
 
 
 class Busy(FhirError):

@@ -78,7 +78,7 @@ class Repository:
         policy = self.context.policy
         store = self.server.store
         if query.type is not None:
-            authorize.require(policy, (query.type,))
+            authorize.require(policy, (query.type,), "r" if query.id is not None else "s")
         if query.id is not None:
             assert query.type is not None
             if store.read(query.type, query.id) is None:
@@ -117,7 +117,7 @@ class Repository:
     def search(self, search: ast.Search) -> SearchPage:
         """A page of what the policy shows."""
         policy = self.context.policy
-        page = self._reader.search(search if policy.predicates is None else authorize.narrow(search, policy))
+        page = self._reader.search(authorize.narrow(search, policy))
         page.matches = [self._shown(stored) for stored in page.matches]
         page.includes = [self._shown(stored) for stored in page.includes]
         return page
@@ -173,9 +173,9 @@ class Repository:
     def visible(self, stored: Stored, reader: Reader | None = None) -> bool:
         """Whether the policy shows this version, by its own content; of a deletion, by the version before it."""
         policy = self.context.policy
-        if policy.predicates is None:
+        if policy.everything:
             return True
-        if stored.type not in policy.predicates:
+        if not policy.grants(stored.type, "r"):
             return False
         body = stored.body
         if body is None:
@@ -189,9 +189,9 @@ class Repository:
     def permits(self, documents: Sequence[Document], reader: Reader | None = None, updated: int = 0) -> bool:
         """Whether the policy shows the resource with these documents; chains of its predicates ask `reader`."""
         policy = self.context.policy
-        if policy.predicates is None:
+        if policy.everything:
             return True
-        return self.matches(authorize.predicate_of(policy, documents[0].type), documents, reader, updated)
+        return self.matches(authorize.permitted(policy, documents[0].type, "r"), documents, reader, updated)
 
     def matches(
         self, select: ast.Select, documents: Sequence[Document], reader: Reader | None = None, updated: int = 0

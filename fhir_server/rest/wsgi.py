@@ -140,7 +140,7 @@ class FhirApplication:
     ) -> tuple[list[tuple[str, str]], bytes, str] | None:
         """Headers, body and path template of a plain read; None when it is not plain, or not a 200."""
         parts = path.split("/")
-        if len(parts) != 4 or parts[2] not in TYPE_SET or parts[2] == "Binary" or self.policy.predicates is not None:
+        if len(parts) != 4 or parts[2] not in TYPE_SET or parts[2] == "Binary" or not self.policy.everything:
             return None
         if (
             environ.get("HTTP_ACCEPT", "") not in _JSON_ACCEPTS
