@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -77,6 +79,14 @@ class Codes:
 
     def check(self, purpose: str, target: str, code: str, address: str, *, subject: str = "") -> None:
         """Returns for the right code, once. Raises: WrongCode, Throttled."""
+        with self.checked(purpose, target, code, address, subject=subject):
+            pass
+
+    @contextmanager
+    def checked(self, purpose: str, target: str, code: str, address: str, *, subject: str = "") -> Iterator[None]:
+        """Runs the block if the code is right, and then uses it up: an exception of the block leaves it for another
+        try. Raises: WrongCode, Throttled.
+        """
         auth = self._auth
         self._limits.hit_address(limits.CODE_TRY_PER_ADDRESS, address)
         id = self._id(purpose, target, subject)
@@ -86,6 +96,7 @@ class Codes:
         given = auth.vault.digest(code.strip(), purpose)
         if not hmac.compare_digest(given, found.value["hash"]):
             raise WrongCode()
+        yield
         taken = auth.store.take(OneTime, id)
         if taken is None or taken.value != found.value:
             raise WrongCode()

@@ -24,16 +24,18 @@ class Limit:
     window_s: int
 
 
-LOGIN_PER_ADDRESS: Final = Limit("login-address", 30, 300)
-LOGIN_PER_ACCOUNT: Final = Limit("login-account", 10, 60)
+# Many people may come by one address (a hospital's own, a mobile network's): what protects a single account is the
+# limit per account or target.
+LOGIN_PER_ADDRESS: Final = Limit("login-address", 200, 300)
+LOGIN_PER_ACCOUNT: Final = Limit("login-account", 20, 60)
 CODE_PER_TARGET: Final = Limit("code-target", 5, 3600)
-CODE_PER_ADDRESS: Final = Limit("code-address", 20, 3600)
-CODE_TRY_PER_ADDRESS: Final = Limit("code-try-address", 30, 300)
+CODE_PER_ADDRESS: Final = Limit("code-address", 60, 3600)
+CODE_TRY_PER_ADDRESS: Final = Limit("code-try-address", 60, 300)
 SECOND_FACTOR_PER_ACCOUNT: Final = Limit("second-factor-account", 6, 300)
-SECOND_FACTOR_PER_ADDRESS: Final = Limit("second-factor-address", 30, 300)
+SECOND_FACTOR_PER_ADDRESS: Final = Limit("second-factor-address", 100, 300)
 TOKEN_PER_CLIENT: Final = Limit("token-client", 600, 60)
 TOKEN_FAILURE_PER_ADDRESS: Final = Limit("token-failure-address", 60, 60)
-REGISTRATION_PER_ADDRESS: Final = Limit("registration-address", 10, 3600)
+REGISTRATION_PER_ADDRESS: Final = Limit("registration-address", 30, 3600)
 
 
 class Limits:

@@ -16,6 +16,7 @@ CODE: Final = "code"
 TRIED_TO_REGISTER: Final = "tried-to-register"
 LOCKED: Final = "locked"
 PASSWORD_CHANGED: Final = "password-changed"  # noqa: S105 - a name of a notice
+CONTACT_CHANGED: Final = "contact-changed"
 SECOND_FACTOR_ON: Final = "second-factor-on"
 SECOND_FACTOR_OFF: Final = "second-factor-off"
 RECOVERY_CODE_USED: Final = "recovery-code-used"
@@ -47,6 +48,13 @@ TEXTS: Final[dict[str, dict[str, tuple[str, str]]]] = {
             "Your password was changed",
             "The password of your account was changed and every device was logged out. If it was not you, set a new "
             "password at once.",
+        ),
+    },
+    CONTACT_CHANGED: {
+        "zh": ("联系方式已修改", "您账号的手机号或邮箱已修改。若非本人操作，请立即联系医院。"),
+        "en": (
+            "Your contact was changed",
+            "The phone number or e-mail address of your account was changed. If it was not you, call the hospital.",
         ),
     },
     SECOND_FACTOR_ON: {
