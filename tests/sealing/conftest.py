@@ -13,8 +13,12 @@ import bson
 import pymongo
 import pytest
 
+from fhir_server.access.caller import Caller
+from fhir_server.access.grant import Grant
 from fhir_server.app import create_app, create_server
-from fhir_server.context import Settings
+from fhir_server.authorize import EVERYTHING
+from fhir_server.context import RequestContext, Settings
+from fhir_server.rest import wsgi
 from fhir_server.sealing import RESIDENT_ID, Sealer
 from fhir_server.storage.protocol import Store
 from terminology import ucum
@@ -152,3 +156,36 @@ def patient(id: str, value: str = NUMBER, **more: Any) -> dict[str, Any]:
 def shown(resource: dict[str, Any]) -> str:
     """The resident number of a resource as it was answered."""
     return str(next(one["value"] for one in resource["identifier"] if one["system"] == RESIDENT_ID))
+
+
+AsRole = Callable[..., Client]
+
+
+@pytest.fixture
+def as_role(monkeypatch: pytest.MonkeyPatch) -> AsRole:
+    """Makes a client of the same server that calls with a role, and sees every resource."""
+    current: list[Caller | None] = [None]
+
+    class Context(RequestContext):
+        def __init__(self, *arguments: Any, **named: Any) -> None:
+            super().__init__(*arguments, **named)
+            self.caller = current[0]
+
+    monkeypatch.setattr(wsgi, "RequestContext", Context)
+
+    class RoleClient(Client):
+        def __init__(self, client: Client, caller: Caller) -> None:
+            super().__init__(client.application, client.server)
+            self.caller = caller
+
+        def request(self, *arguments: Any, **named: Any) -> Any:
+            current[0] = self.caller
+            try:
+                return super().request(*arguments, **named)
+            finally:
+                current[0] = None
+
+    def make(client: Client, role: str, scopes: tuple[str, ...] = ("system/*.cruds",), **grant: Any) -> Client:
+        return RoleClient(client, Caller(EVERYTHING, Grant("g", "c", "Client", role, scopes, **grant)))
+
+    return make
