@@ -175,6 +175,8 @@ class Accounts(Administration):
                 notices.tell(auth, changed, notices.LOCKED, minutes=settings.lockout_s // 60)
 
     def _check_open(self, account: Account, address: str) -> None:
+        if account.demo and self._auth.settings.production:
+            raise LoginFailed()
         if account.status == "locked":
             self._tell("login-failed", account, address, outcome=8, why="locked")
             raise Locked()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
@@ -93,7 +94,7 @@ class Codes:
         found = auth.store.change(OneTime, id, lambda one: msgspec.structs.replace(one, tries=one.tries + 1))
         if found is None or found.tries > auth.settings.otp_tries:
             raise WrongCode()
-        given = auth.vault.digest(code.strip(), purpose)
+        given = auth.vault.digest("".join(unicodedata.normalize("NFKC", code[:64]).split()), purpose)
         if not hmac.compare_digest(given, found.value["hash"]):
             raise WrongCode()
         yield

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import secrets
+import unicodedata
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -100,7 +101,7 @@ class SecondFactor:
         """
         auth = self._auth
         account = auth.store.get(Account, account_id)
-        if account is None or account.totp_secret is None:
+        if account is None or account.totp_secret is None or account.status != "active":
             raise WrongCode()
         try:
             self._count(account_id, address)
@@ -144,7 +145,7 @@ class SecondFactor:
 
     def _step(self, secret: str, code: str) -> int | None:
         """The time step whose code this is, near now."""
-        code = code.strip().replace(" ", "")
+        code = "".join(unicodedata.normalize("NFKC", code[:64]).split())
         totp, now = pyotp.TOTP(secret, interval=STEP_S), self._auth.clock() // STEP_S
         found = None
         for step in range(now - WINDOW, now + WINDOW + 1):
@@ -177,6 +178,7 @@ class SecondFactor:
     def _count(self, account_id: str, address: str) -> None:
         self._limits.hit_address(limits.SECOND_FACTOR_PER_ADDRESS, address)
         self._limits.hit(limits.SECOND_FACTOR_PER_ACCOUNT, account_id)
+        self._limits.hit(limits.SECOND_FACTOR_PER_DAY, account_id)
 
     def _change(self, account_id: str, **values: object) -> Account:
         changed = self._auth.store.change(

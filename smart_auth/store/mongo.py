@@ -130,10 +130,15 @@ class MongoAuthStore:
         return None if found is None else found[0]
 
     def _read(self, kind: type[R], id: str) -> tuple[R, int] | None:
+        if self._pid != os.getpid():
+            self._open()
         with _edge():
-            document = self._objects(kind, id=id).first()
-        record = self._alive(kind, document)
-        return None if record is None else (record, document.revision)
+            # Without a document object: this is on the path of every request that brings a token.
+            raw = self._collections[table(kind)].find_one({"_id": id}, {"body": 1, "revision": 1})
+        if raw is None:
+            return None
+        record = decode(kind, raw["body"])
+        return None if expired(record, self._clock()) else (record, raw["revision"])
 
     def _alive(self, kind: type[R], document: Any) -> R | None:
         if document is None:

@@ -155,6 +155,20 @@ def test_hashes_are_argon2id_with_the_parameters_of_rfc_9106(monkeypatch: pytest
     assert not passwords.verify(made, "correct horse battery 8")
 
 
+def test_comparing_with_nobody_costs_what_comparing_with_somebody_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[str] = []
+
+    class Watching(PasswordHasher):
+        def verify(self, hash: str | bytes, password: str | bytes) -> bool:  # type: ignore[override]
+            compared.append(str(hash))
+            return super().verify(hash, password)
+
+    monkeypatch.setattr(passwords, "hasher", Watching.from_parameters(RFC_9106_LOW_MEMORY))
+    somebody = passwords.hash_password("correct horse battery 9")
+    assert not passwords.verify(None, "correct horse battery 9")
+    assert extract_parameters(compared[0]) == extract_parameters(somebody)
+
+
 def test_a_damaged_hash_matches_nothing() -> None:
     for damaged in ("", "x", "$argon2id$", "$argon2id$v=19$m=8,t=1,p=1$c2FsdA$"):
         assert not passwords.verify(damaged, "correct horse battery 9")

@@ -166,6 +166,13 @@ def test_a_closed_account_is_nobody(auth: Auth, wang: Account) -> None:
     auth.accounts.create("another", username="wang", phone="13800138000")
 
 
+def test_a_demo_account_is_nobody_in_production(auth: Auth) -> None:
+    auth.accounts.create("演示", username="demo", password=PASSWORD, demo=True)
+    assert outcome(auth, "demo", PASSWORD).startswith("in as")
+    auth.settings = dataclasses.replace(auth.settings, production=True)
+    assert outcome(auth, "demo", PASSWORD) == outcome(auth, "nobody", PASSWORD)
+
+
 def test_a_password_to_be_changed_is_told_apart_after_it_was_right(auth: Auth, wang: Account) -> None:
     password = auth.accounts.give_password(wang.id, by="a")
     assert outcome(auth, "wang", "wrong password 1").startswith("LoginFailed")

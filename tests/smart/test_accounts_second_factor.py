@@ -130,7 +130,7 @@ def test_guessing_is_throttled_for_the_account(
     auth: Auth, wang: Account, secret: str, clock: AuthClock, audit: RecordingAudit
 ) -> None:
     clock.now += 300 - clock.now % 300
-    for number in range(6):
+    for number in range(10):
         with pytest.raises(WrongCode):
             auth.accounts.second_factor.verify(wang.id, f"{number}", f"192.0.2.{number}")
     with pytest.raises(Throttled):
@@ -138,6 +138,29 @@ def test_guessing_is_throttled_for_the_account(
     assert audit.last("second-factor-failed").outcome == 8
     clock.advance(300)
     auth.accounts.second_factor.verify(wang.id, code(secret, clock))
+
+
+def test_guessing_is_throttled_for_the_day(auth: Auth, wang: Account, secret: str, clock: AuthClock) -> None:
+    clock.now += 86_400 - clock.now % 86_400
+    for _ in range(10):
+        for number in range(10):
+            with pytest.raises(WrongCode):
+                auth.accounts.second_factor.verify(wang.id, f"{number}")
+        clock.advance(300)
+    with pytest.raises(Throttled) as caught:
+        auth.accounts.second_factor.verify(wang.id, code(secret, clock))
+    assert caught.value.retry_after_s == 86_400 - 3000
+
+
+def test_a_locked_account_gets_no_further(auth: Auth, wang: Account, secret: str, clock: AuthClock) -> None:
+    auth.accounts.lock(wang.id, by="a")
+    with pytest.raises(WrongCode):
+        auth.accounts.second_factor.verify(wang.id, code(secret, clock))
+
+
+def test_full_width_digits_are_digits(auth: Auth, wang: Account, secret: str, clock: AuthClock) -> None:
+    typed = "".join(chr(ord(digit) + 0xFEE0) for digit in code(secret, clock))
+    assert auth.accounts.second_factor.verify(wang.id, typed) == "otp"
 
 
 def test_a_second_factor_is_removed(
