@@ -176,6 +176,7 @@ class DemoLogin:
     password: str
     name: str
     roles: tuple[str, ...]
+    totp_secret: str | None = None
 
 
 def now() -> int:

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from flask import Flask, Response, g, request
+from flask import Flask, g, request
 from flask_babel import Babel
+from werkzeug.wrappers import Response
 
 from smart_auth.context import Auth
 
 LANGUAGES: Final = (("zh", "中文"), ("en", "English"))
 COOKIE: Final = "hestia-language"
 TIME_ZONE: Final = "Asia/Shanghai"
-_CODES: Final = tuple(code for code, _ in LANGUAGES)
+CODES: Final = tuple(code for code, _ in LANGUAGES)
 _KEPT_S: Final = 365 * 86_400
 
 
@@ -24,12 +25,12 @@ def speak(app: Flask, auth: Auth) -> None:
 
     def choose() -> str:
         asked = request.cookies.get(COOKIE) or _wanted(request.args.get("ui_locales", ""))
-        if asked in _CODES:
+        if asked in CODES:
             return str(asked)
         account = g.get("account")
-        if account is not None and account.locale in _CODES:
+        if account is not None and account.locale in CODES:
             return str(account.locale)
-        return request.accept_languages.best_match(_CODES, default=auth.settings.default_locale) or "zh"
+        return request.accept_languages.best_match(CODES, default=auth.settings.default_locale) or "zh"
 
     Babel(
         app,
@@ -42,7 +43,7 @@ def speak(app: Flask, auth: Auth) -> None:
 
 def remember(response: Response, code: str, *, secure: bool) -> None:
     """Puts a chosen language into a cookie; nothing for a language that there is not."""
-    if code in _CODES:
+    if code in CODES:
         response.set_cookie(COOKIE, code, max_age=_KEPT_S, secure=secure, httponly=True, samesite="Lax")
 
 
@@ -53,6 +54,6 @@ def _directory() -> str:
 def _wanted(ui_locales: str) -> str | None:
     """OpenID Connect Core section 3.1.2.1: languages by preference, separated by spaces."""
     for tag in ui_locales.split()[:8]:
-        if (code := tag.split("-")[0].lower()) in _CODES:
+        if (code := tag.split("-")[0].lower()) in CODES:
             return code
     return None

@@ -108,6 +108,12 @@ def consent_view(
     )
 
 
+def topic_name(type_: str) -> str:
+    """What a resource type holds, for example laboratory results."""
+    known = _TOPICS.get(type_)
+    return str(known) if known is not None else _("data of the kind %(type)s", type=type_)
+
+
 def sentences(scope: str) -> list[str]:
     """What a list of scopes lets an app do, in the language of the page; each sentence once."""
     rights, plain = grouped(parse(scope))
@@ -163,8 +169,7 @@ def _act(group: Group, topic: str) -> str:
 
 
 def _topic(group: Group) -> str:
-    known = _TOPICS.get(group.type)
-    topic = str(known) if known is not None else _("data of the kind %(type)s", type=group.type)
+    topic = topic_name(group.type)
     if not group.query:
         return topic
     if len(group.query) == 1 and group.query[0][0] == "category":

@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from flask import g
 
-from smart_auth.context import Treated
+from smart_auth.clients import redirect_allowed
+from smart_auth.context import Auth, Treated
 from smart_auth.records import Client
 
 
@@ -103,3 +104,13 @@ def own_path(path: str | None) -> str | None:
 def login_path(then: str) -> str:
     """The address of the login page that leads on to `then`, an own path with opaque ids only."""
     return f"/login?next={quote(then, safe='')}"
+
+
+def pending_redirect(auth: Auth, then: str | None) -> str | None:
+    """The redirect address of the authorization that goes on at `then` after a login; None when there is none."""
+    if then is None or not then.startswith("/oauth/authorize?"):
+        return None
+    asked = dict(parse_qsl(urlsplit(then).query))
+    client = auth.store.get(Client, asked.get("client_id", ""))
+    redirect_uri = asked.get("redirect_uri", "")
+    return redirect_uri if client is not None and redirect_allowed(client, redirect_uri) else None
