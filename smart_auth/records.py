@@ -147,6 +147,8 @@ class Code(Record, kw_only=True, frozen=True):
     scope: str
     valid_until: int
     nonce: str | None = None
+    amr: tuple[str, ...] = ()
+    """How the person had logged in (RFC 8176), for the id_token."""
     used_at: int | None = None
 
 
@@ -217,7 +219,7 @@ class OneTime(Record, kw_only=True, frozen=True):
 
 
 class Key(Record, kw_only=True, frozen=True):
-    """A signing key; `id` is its kid. `private` is the sealed JWK."""
+    """A signing key; `id` numbers the keys of an algorithm, the kid is in `public`. `private` is the sealed JWK."""
 
     KIND: ClassVar[str] = "key"
     INDEXED: ClassVar[tuple[str, ...]] = ("status",)
