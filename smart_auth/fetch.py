@@ -122,11 +122,7 @@ class Fetcher:
         parts = self.check_url(url)
         assert parts.hostname is not None
         port = parts.port or (443 if parts.scheme == "https" else 80)
-        address = self._address(parts.hostname, port)
-        try:
-            connection = socket.create_connection((address, port), timeout=max(0.01, deadline - time.monotonic()))
-        except OSError:
-            raise FetchFailed("The host does not answer.") from None
+        connection = _connect(self._addresses(parts.hostname, port), port, deadline)
         # Each read has a time limit; this ends the exchange as a whole, however slowly it drips.
         current = [connection]
         watchdog = threading.Timer(max(0.0, deadline - time.monotonic()), _shut, (current,))
@@ -152,7 +148,7 @@ class Fetcher:
         bracketed = f"[{host}]" if ":" in host else host
         return bool(self._allow & {host, bracketed, f"{bracketed}:{port}"})
 
-    def _address(self, host: str, port: int) -> str:
+    def _addresses(self, host: str, port: int) -> list[str]:
         try:
             addresses = [str(ipaddress.ip_address(host))]
         except ValueError:
@@ -161,7 +157,22 @@ class Fetcher:
             raise FetchFailed("The host has no address.")
         if not self._allowed(host, port) and not all(is_public(one) for one in addresses):
             raise FetchFailed("The host is not on the public internet.")
-        return addresses[0]
+        return addresses
+
+
+def _connect(addresses: list[str], port: int, deadline: float) -> socket.socket:
+    """A connection to the first address that answers; each gets its share of the time. Raises: FetchFailed."""
+    for tried, address in enumerate(addresses):
+        share_s = (deadline - time.monotonic()) / (len(addresses) - tried)
+        if share_s <= 0:
+            break
+        try:
+            connection = socket.create_connection((address, port), timeout=share_s)
+            connection.settimeout(max(0.01, deadline - time.monotonic()))
+            return connection
+        except OSError:
+            continue
+    raise FetchFailed("The host does not answer.")
 
 
 def _shut(current: list[socket.socket]) -> None:

@@ -253,6 +253,12 @@ def test_a_dripping_answer_ends_in_time(site: Site) -> None:
         Fetcher([site.host], timeout_s=0.3).get(f"http://{site.host}/k")
 
 
+def test_an_address_that_does_not_answer_is_passed_over(site: Site) -> None:
+    port = site.server_address[1]
+    fetcher = Fetcher(["keys.example"], resolve=lambda host, port: ["127.0.0.2", "127.0.0.1"])
+    assert fetcher.get(f"http://keys.example:{port}/k").type == "application/json"
+
+
 def test_nobody_listening_fails() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
