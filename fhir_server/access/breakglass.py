@@ -1,0 +1,43 @@
+"""Records that were opened at need ("break the glass"): who may see which patient until when. Kernel K23.
+
+One record of the store per practitioner, ``btg/Practitioner/x``: what was opened in the last 24 hours. The reason is
+not kept here; the audit has it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fhir_server.errors import Throttled
+from fhir_server.storage.protocol import Store
+
+PERIOD_S: Final = 3600
+PER_DAY: Final = 20
+
+_SECOND: Final = 1_000_000
+_DAY_US: Final = 86_400 * _SECOND
+
+
+def opened(store: Store, fhir_user: str, now_us: int) -> frozenset[str]:
+    """Ids of the patients whose records this practitioner has opened and may still see."""
+    record = store.get_meta(f"btg/{fhir_user}")
+    return frozenset(one["patient"] for one in (record or {}).get("opened", ()) if one["until"] > now_us)
+
+
+def open_record(
+    store: Store, fhir_user: str, patient: str, now_us: int, *, period_s: int = PERIOD_S, per_day: int = PER_DAY
+) -> int:
+    """Opens a patient's record; returns until when (microseconds). Raises Throttled (429) above `per_day` in 24
+    hours."""
+
+    def change(old: Any | None) -> Any:
+        kept = [one for one in (old or {}).get("opened", ()) if one["at"] > now_us - _DAY_US]
+        if len(kept) >= per_day:
+            wait = (min(one["at"] for one in kept) + _DAY_US - now_us) // _SECOND
+            raise Throttled(
+                f"At most {per_day} records can be opened in 24 hours.", headers={"Retry-After": str(max(wait, 1))}
+            )
+        return {"opened": [*kept, {"patient": patient, "at": now_us, "until": now_us + period_s * _SECOND}]}
+
+    store.update_meta(f"btg/{fhir_user}", change)
+    return now_us + period_s * _SECOND

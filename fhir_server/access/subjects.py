@@ -1,0 +1,69 @@
+"""Whose a resource is: the search parameters that lead to the patient it is about, per resource type.
+
+R4 compartmentdefinition-patient.html also counts who performed, sent, received or recorded a thing. A guardian who is
+the sender of a message or the receiver of a drug would pull a child's data into her or his own compartment; so only
+the subject's path counts here. Types that R4 leaves out although they are about a patient are added.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+from typing import Final
+
+from fhir_server import definitions
+from fhir_server.search.ast import Compare, Exists, Field, Node, Or
+from fhir_server.search.registry import Registry, builtin
+
+REVIEWED: Final[Mapping[str, tuple[str, ...]]] = {
+    "Patient": (),  # itself; `link` leads to other records of what may be somebody else
+    "Coverage": ("beneficiary",),  # subscriber, policy holder and payor are whoever pays
+    "SupplyRequest": ("subject",),
+    "Device": ("patient",),
+    "Task": ("patient",),  # Task.for; focus may be anything
+    "GuidanceResponse": ("patient",),
+    "Contract": ("patient",),
+    "VerificationResult": ("target",),
+    "MeasureReport": ("patient",),
+}
+"""Decisions that the rule below would not come to."""
+
+NOBODYS: Final = frozenset(("Group", "Person", "Schedule"))
+"""In R4's compartment and not in ours: a Group tells of its other members, a Person is an identity with links to
+several records, a Schedule is the hospital's."""
+
+
+@cache
+def table() -> Mapping[str, tuple[str, ...]]:
+    """Resource type -> codes of the parameters that lead to its patient; () for Patient, which is its own.
+
+    Of a member of R4's compartment it is `patient` where the type has that parameter (it is the subject, as far as it
+    is a Patient), else `subject`.
+    """
+    found = dict(REVIEWED)
+    for name in definitions.compartments()["Patient"]:
+        if name in found or name in NOBODYS:
+            continue
+        codes = builtin().params(name)
+        found[name] = ("patient",) if "patient" in codes else ("subject",)
+    return dict(sorted(found.items()))
+
+
+def numbers(registry: Registry, resource_type: str) -> tuple[int, ...]:
+    """The numbers of the index entries that hold the patient of a resource."""
+    found: dict[int, None] = {}
+    for code in table()[resource_type]:
+        param = registry.param(resource_type, code)
+        assert param is not None
+        found.update(dict.fromkeys(param.numbers))
+    return tuple(found)
+
+
+def belongs(registry: Registry, resource_type: str, addresses: tuple[str, ...]) -> Node:
+    """The predicate "is about one of these patients" (``Patient/x``); never holds for none."""
+    if not addresses:
+        return Or(())
+    if resource_type == "Patient":
+        return Field("address", "=", addresses[0]) if len(addresses) == 1 else Field("address", "in", addresses)
+    test = Compare("key", "=", addresses[0]) if len(addresses) == 1 else Compare("key", "in", addresses)
+    return Exists(numbers(registry, resource_type), "key", test)
