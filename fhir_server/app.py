@@ -17,6 +17,7 @@ from fhir_server import registries
 from fhir_server.authorize import EVERYTHING, Policy
 from fhir_server.context import Server, Settings, clock, new_id
 from fhir_server.interceptors import Interceptors
+from fhir_server.rest.bearer import Gate
 from fhir_server.rest.wsgi import FhirApplication, Wsgi
 from fhir_server.sealing import Sealer
 from fhir_server.search import cursor
@@ -134,13 +135,19 @@ def create_app(
     server: Server | Callable[[], Server],
     fallback: Wsgi | None = None,
     *,
+    gate: Gate | None = None,
     policy: Policy = EVERYTHING,
+    auth_off: bool = False,
     log: TextIO | None = None,
 ) -> FhirApplication:
-    """The WSGI application: FHIR under /fhir, the pages that people look at (or `fallback`) everywhere else."""
+    """The WSGI application: FHIR under /fhir, the pages that people look at (or `fallback`) everywhere else.
+
+    `gate` asks every request for an access token; without it `policy` holds for all. `auth_off`: say so in every
+    answer.
+    """
     _tune_collector()
     if fallback is None:
         from fhir_server.rest.pages import create_pages
 
         fallback = create_pages(server if callable(server) else (lambda: server)).wsgi_app
-    return FhirApplication(server, fallback, policy=policy, log=log)
+    return FhirApplication(server, fallback, gate=gate, policy=policy, auth_off=auth_off, log=log)

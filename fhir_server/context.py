@@ -135,6 +135,14 @@ class RequestContext:
         self.caller = caller
         self.refreshed = False
 
+    @property
+    def counted_for(self) -> str | None:
+        """Whom a total in a page token was counted for; None when nobody is to be taken at it."""
+        if self.policy.everything:
+            return "*"
+        grant = self.caller.grant if self.caller is not None else None
+        return grant.id if grant is not None else None
+
     def refresh(self) -> bool:
         """Computes the caller's policy anew, once per request; whether there is a new one to try again with."""
         caller = self.caller

@@ -7,14 +7,15 @@ Every Select is narrowed here. A write of any kind, one or a whole transaction, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, TypeVar
 
-from fhir_server import authorize, registries, sealing
+from fhir_server import authorize, owned, registries, sealing
+from fhir_server.authorize import Action
 from fhir_server.context import RequestContext, Server
 from fhir_server.deciding import selects
-from fhir_server.errors import BadRequest, Conflict, Gone, Issue, NotFound, PreconditionFailed
+from fhir_server.errors import BadRequest, Conflict, Forbidden, Gone, Issue, NotFound, PreconditionFailed
 from fhir_server.gzipped import inflate
 from fhir_server.linking import Links
 from fhir_server.resources import validate
@@ -34,6 +35,9 @@ _NOT_CRITERIA: Final = frozenset(
     ("_format", "_pretty", "_summary", "_elements", "_count", "_total", "_sort", "_explain")
 )
 _REGISTRY_ATTEMPTS: Final = 5
+_READ: Final[tuple[Action, ...]] = ("r",)
+_HISTORY_LOOKED_AT: Final = 1000
+"""Versions that one page of a restricted history looks at; what then remains is for the next page."""
 
 
 class Repository:
@@ -49,7 +53,14 @@ class Repository:
     # --- reading ------------------------------------------------------------------------------------------------------
 
     def read(self, resource_type: str, resource_id: str) -> Stored:
-        """The current version. Raises NotFound, or Gone (410) for a deletion."""
+        """The current version. Raises Forbidden, NotFound, or Gone (410) for a deletion."""
+        policy = self.context.policy
+        authorize.require(policy, (resource_type,), "r")
+        if not policy.unrestricted(resource_type, "r") and resource_type != "Binary":
+            # One question to the index; the body need not be looked into.
+            found = self.find(resource_type, resource_id)
+            if found is not None:
+                return self._shown(found)
         stored = self._reader.read(resource_type, resource_id)
         if stored is None or not self.visible(stored):
             raise NotFound(f"There is no {resource_type} with this id.")
@@ -57,8 +68,16 @@ class Repository:
             raise Gone(f"The {resource_type} has been deleted.")
         return self._shown(stored)
 
+    def find(self, resource_type: str, resource_id: str) -> Stored | None:
+        """The current version as it is stored, if the caller may read it; not for Binary."""
+        select = authorize.permitted(self.context.policy, resource_type, "r")
+        where = ast.And((ast.Field("id", "=", resource_id), select.where))
+        page = self._reader.search(ast.Search(replace(select, where=where), count=1))
+        return page.matches[0] if page.matches else None
+
     def vread(self, resource_type: str, resource_id: str, version_id: str) -> Stored:
-        """One version. Raises NotFound, or Gone when that version is a deletion."""
+        """One version. Raises Forbidden, NotFound, or Gone when that version is a deletion."""
+        authorize.require(self.context.policy, (resource_type,), "r")
         stored = None
         if version_id.isascii() and version_id.isdigit() and len(version_id) < 18 and version_id[0] != "0":
             stored = self.server.store.read_version(resource_type, resource_id, int(version_id))
@@ -69,35 +88,42 @@ class Repository:
         return self._shown(stored)
 
     def history(self, query: HistoryQuery) -> HistoryPage:
-        """A page of history, each version judged by its own content. Raises NotFound for an id that never existed."""
+        """A page of history, each version judged by its own content.
+
+        A page may have fewer entries than its count, and yet a next one. Raises: NotFound for an id that never existed.
+        """
         page = self._history(query)
-        page.entries = [self._shown(stored) for stored in page.entries]
+        page.entries = self._all_shown(page.entries)
         return page
 
     def _history(self, query: HistoryQuery) -> HistoryPage:
         policy = self.context.policy
         store = self.server.store
-        if query.type is not None:
-            authorize.require(policy, (query.type,), "r" if query.id is not None else "s")
+        action: Action = "s" if query.id is None else "r"
+        authorize.require(policy, None if query.type is None else (query.type,), action)
         if query.id is not None:
             assert query.type is not None
             if store.read(query.type, query.id) is None:
                 raise NotFound(f"There is no {query.type} with this id.")
-        if policy.everything:
+        if policy.everything or (query.type is not None and policy.unrestricted(query.type, action)):
             return store.history(query)
         page = HistoryPage()
+        looked_at = 0
         while True:
-            found = store.history(replace(query, total=False))
+            found = store.history(replace(query, count=max(query.count, 100), total=False))
             page.watermark = page.watermark or found.watermark
             for stored in found.entries:
-                if self.visible(stored):
+                looked_at += 1
+                if self.visible(stored, action):
                     if len(page.entries) == query.count:
-                        last = page.entries[-1]
-                        page.next = (last.updated, last.type, last.id, last.version)
+                        page.next = _position(page.entries[-1])
                         return page
                     page.entries.append(stored)
             if found.next is None:
                 break
+            if looked_at >= _HISTORY_LOOKED_AT and query.id is None:
+                page.next = found.next
+                return page
             query = replace(query, before=found.next, until=page.watermark)
         if query.id is not None and not page.entries and not self._any_visible(query):
             raise NotFound(f"There is no {query.type} with this id.")
@@ -118,14 +144,23 @@ class Repository:
         """A page of what the policy shows."""
         policy = self.context.policy
         page = self._reader.search(authorize.narrow(search, policy))
-        page.matches = [self._shown(stored) for stored in page.matches]
-        page.includes = [self._shown(stored) for stored in page.includes]
+        page.matches = self._all_shown(page.matches)
+        page.includes = self._all_shown(page.includes)
         return page
 
     def explain(self, search: ast.Search) -> tuple[ast.Search, list[dict[str, Any]]]:
-        """The narrowed search, and the store's plan for it."""
-        narrowed = authorize.narrow(search, self.context.policy)
-        return narrowed, self._reader.explain(narrowed)
+        """The search, and the store's plan for it. Raises Forbidden for callers who do not see everything: a narrowed
+        one tells what the policy is made of, and plans tell of what others have.
+        """
+        self.require_unrestricted(None, "s")
+        return search, self._reader.explain(search)
+
+    def require_unrestricted(self, resource_type: str | None, action: Action) -> None:
+        """Raises Forbidden unless the caller may do that to every resource of the type (None: of all types)."""
+        policy = self.context.policy
+        types = self.server.registry.types if resource_type is None else (resource_type,)
+        if not all(policy.unrestricted(name, action) for name in types):
+            raise Forbidden("This is for callers who are not restricted.")
 
     def resolve(
         self,
@@ -170,28 +205,80 @@ class Repository:
 
     # --- single resources before the policy ---------------------------------------------------------------------------
 
-    def visible(self, stored: Stored, reader: Reader | None = None) -> bool:
-        """Whether the policy shows this version, by its own content; of a deletion, by the version before it."""
+    def visible(self, stored: Stored, *actions: Action, reader: Reader | None = None) -> bool:
+        """Whether the policy permits one of some actions (none given: read) on this version.
+
+        It is judged by its own content, a deletion by the version before it.
+        """
         policy = self.context.policy
-        if policy.everything:
-            return True
-        if not policy.grants(stored.type, "r"):
+        actions = tuple(action for action in actions or _READ if policy.grants(stored.type, action))
+        if not actions:
             return False
+        if any(policy.unrestricted(stored.type, action) for action in actions):
+            return True
         body = stored.body
         if body is None:
             before = self.server.store.read_version(stored.type, stored.id, stored.version - 1)
             body = before.body if before is not None else None
             if body is None:
                 return False
-        documents = self.server.extractor.documents(parse_body(body), stored.address)
-        return self.permits(documents, reader, stored.updated)
+        resource = parse_body(body)
+        if stored.type == "Binary" and not self._owned(resource, stored.address, reader or self._reader):
+            return False
+        documents = self.server.extractor.documents(resource, stored.address)
+        return self.permits(documents, *actions, reader=reader, updated=stored.updated)
 
-    def permits(self, documents: Sequence[Document], reader: Reader | None = None, updated: int = 0) -> bool:
-        """Whether the policy shows the resource with these documents; chains of its predicates ask `reader`."""
+    def permits(
+        self, documents: Sequence[Document], *actions: Action, reader: Reader | None = None, updated: int = 0
+    ) -> bool:
+        """Whether the policy permits one of some actions on the resource with these documents.
+
+        Chains of its predicates ask `reader`. A Binary's owner is not asked for.
+        """
         policy = self.context.policy
-        if policy.everything:
+        if any(policy.unrestricted(documents[0].type, action) for action in actions):
             return True
-        return self.matches(authorize.permitted(policy, documents[0].type, "r"), documents, reader, updated)
+        return self.matches(authorize.permitted(policy, documents[0].type, *actions), documents, reader, updated)
+
+    def seen(self, addresses: Iterable[str], reader: Reader | None = None) -> set[str]:
+        """Those of some addresses whose current resources the caller may read or find. Deletions are not seen."""
+        reader = reader or self._reader
+        by_type: dict[str, list[str]] = {}
+        for address in addresses:
+            by_type.setdefault(address.partition("/")[0], []).append(address)
+        found: set[str] = set()
+        for name, wanted in by_type.items():
+            if name == "Binary" and not self.context.policy.unrestricted("Binary", "r"):
+                stored = reader.read_many(wanted)
+                found.update(
+                    one for one, held in stored.items() if held.body is not None and self.visible(held, reader=reader)
+                )
+                continue
+            select = authorize.permitted(self.context.policy, name, "r", "s")
+            if select.where != ast.NOTHING:
+                where = ast.And((ast.Field("address", "in", tuple(wanted)), select.where))
+                page = reader.search(ast.Search(replace(select, where=where), count=len(wanted)))
+                found.update(match.address for match in page.matches)
+        return found
+
+    def _owned(self, binary: dict[str, Any], address: str, reader: Reader) -> bool:
+        """Whether the caller may read what a Binary belongs to."""
+        bases = self.server.extractor.settings.base_urls
+        owner = owned.owner(binary, bases)
+        if owner is not None:
+            return bool(owner) and self._finds(owner.partition("/")[0], ast.Field("address", "=", owner), reader)
+        return any(
+            self._finds(name, pointing, reader)
+            for name, pointing in owned.pointing(self.server.registry, address, bases)
+        )
+
+    def _finds(self, resource_type: str, node: ast.Node, reader: Reader) -> bool:
+        """Whether there is a resource that satisfies `node` and that the caller may read."""
+        select = authorize.permitted(self.context.policy, resource_type, "r")
+        if select.where == ast.NOTHING:
+            return False
+        search = ast.Search(replace(select, where=ast.And((node, select.where))), count=1)
+        return bool(reader.search(search).matches)
 
     def matches(
         self, select: ast.Select, documents: Sequence[Document], reader: Reader | None = None, updated: int = 0
@@ -261,17 +348,20 @@ class Repository:
 
     def _shown(self, stored: Stored) -> Stored:
         """The version with its sealed numbers in clear or masked, as the caller may see them."""
-        body = stored.body
-        if body is None or not sealing.is_marked(body):
-            return stored
-        return sealing.shown(self.server.sealer, stored, getattr(self.context, "caller", None))
+        return sealing.shown(self.server.sealer, stored, self.context.caller)
+
+    def _all_shown(self, page: list[Stored]) -> list[Stored]:
+        """The same for a page, whose members are only looked into."""
+        if not any(stored.body is not None and sealing.is_marked(stored.body) for stored in page):
+            return page
+        return [sealing.shown(self.server.sealer, stored, self.context.caller, compress=False) for stored in page]
 
     def _show(self, result: Result) -> None:
         """The same for what was written; the hooks after the commit get the versions as they are stored."""
         version = result.version
         if version is None or version.body is None or not sealing.is_marked(version.body):
             return
-        result.version = sealing.shown(self.server.sealer, version, getattr(self.context, "caller", None))
+        result.version = sealing.shown(self.server.sealer, version, self.context.caller)
         if result.json is not None:
             assert result.version.body is not None
             result.json = inflate(result.version.body)
@@ -280,3 +370,8 @@ class Repository:
         if versions:
             for hook in self.server.interceptors.after_commit:
                 hook(versions)
+
+
+def _position(stored: Stored) -> tuple[int, str, str, int]:
+    """The place of a version in a history."""
+    return stored.updated, stored.type, stored.id, stored.version

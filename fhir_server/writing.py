@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fhir_server import registries, sealing
+from fhir_server import authorize, owned, registries, sealing
 from fhir_server.conditions import check_if_match, check_if_none_match
 from fhir_server.errors import (
     BadRequest,
@@ -106,6 +106,8 @@ class AlreadyDone(Exception):
 
 
 METHODS: Final = {"create": "POST", "update": "PUT", "patch": "PATCH", "delete": "DELETE"}
+LETTERS: Final[Mapping[str, authorize.Action]] = {"create": "c", "update": "u", "patch": "u", "delete": "d"}
+"""What a policy calls each action."""
 ORDER: Final = {"delete": 0, "create": 1, "update": 2, "patch": 2}
 """R4 http.html#trules: DELETE, POST, PUT and PATCH, then GET."""
 
@@ -255,6 +257,7 @@ class Plan:
         failure: FhirError | None = None
         for one in self.prepared:
             try:
+                authorize.require(self.policy, (one.write.type,), LETTERS[one.write.action])
                 self._prepare(one)
             except FhirError as error:
                 # All findings of a transaction at once.
@@ -580,7 +583,7 @@ class Plan:
         for target in targets:
             address = f"{write.type}/{target.id}"
             stored = current.get(address)
-            if stored is not None and not self.policy.everything and not self._may_see(tx, stored):
+            if stored is not None and not self._may_change(tx, write, stored):
                 stored = None
             check_if_match(write.if_match, stored)
             if stored is None:
@@ -622,8 +625,9 @@ class Plan:
         stored = current.get(address)
         if target.found:
             return Result("found", stored)
-        if stored is not None and not self.policy.everything and not self._may_see(tx, stored):
-            raise NotFound(f"There is no {write.type} with this id.")
+        fresh = target.id == prepared.id and prepared.fresh
+        if not self.policy.everything:
+            self._authorize(tx, write, stored, fresh)
         check_if_match(write.if_match, stored)
         check_if_none_match(write.if_none_match, stored)
         one = prepared
@@ -644,8 +648,8 @@ class Plan:
                 self._derive(one, changed, stored)
         assert one.documents is not None
         assert one.form is not None
-        if not self.policy.everything and not self.repository.permits(one.documents, tx, now):
-            raise Forbidden("The resource would be outside what is granted.")
+        if not self.policy.everything:
+            self._authorize_content(tx, one, stored, fresh, now)
         number = 1 if stored is None else stored.version + 1
         updated = now if stored is None else _after(now, stored.updated)
         data = one.form.fill(number, updated)
@@ -682,7 +686,7 @@ class Plan:
         current = parse_body(stored.body)
         if sealing.is_marked(stored.body):
             # The patch sees what the caller sees, so that no expression in it can feel for a masked number.
-            caller = getattr(self.repository.context, "caller", None)
+            caller = self.repository.context.caller
             current = sealing.shown_resource(self.server.sealer, current, stored.address, caller)
         resource = write.patch(current)
         if (
@@ -713,8 +717,69 @@ class Plan:
             resource = hook(tx, address, resource, before)
         return resource
 
-    def _may_see(self, tx: Transaction, stored: Stored) -> bool:
-        return self.repository.visible(stored, tx)
+    # --- what the policy says of a write ------------------------------------------------------------------------------
+
+    def _may_change(self, tx: Transaction, write: Write, stored: Stored) -> bool:
+        """Whether the policy permits the write on what is stored; False where it does not even show it.
+
+        Raises: Forbidden for what the caller can read or find, and not change.
+        """
+        if self.repository.visible(stored, LETTERS[write.action], reader=tx):
+            return True
+        if self.repository.visible(stored, "r", "s", reader=tx):
+            raise Forbidden(f"This {write.type} may not be changed.")
+        return False
+
+    def _authorize(self, tx: Transaction, write: Write, stored: Stored | None, fresh: bool) -> None:
+        """What can be said before the new content is known. `fresh`: the id was made here, so this is a create.
+
+        Raises: Forbidden; NotFound for what is not stored and for what is not shown, alike.
+        """
+        if fresh:
+            authorize.require(self.policy, (write.type,), "c")
+            return
+        if stored is None:
+            # A client that chooses an id learns whether it is taken; only those may who may write any resource of
+            # the type.
+            allowed = self.policy.unrestricted(write.type, "c") and self.policy.unrestricted(write.type, "u")
+            if write.action == "update" and allowed:
+                return
+        elif self._may_change(tx, write, stored):
+            return
+        raise NotFound(f"There is no {write.type} with this id.")
+
+    def _authorize_content(
+        self, tx: Transaction, one: Prepared, stored: Stored | None, fresh: bool, updated: int
+    ) -> None:
+        """The new content is within the policy as well: nothing is moved out of it, or into it. Raises Forbidden."""
+        documents, kind = one.documents or (), one.write.type
+        actions: list[authorize.Action] = ["c" if fresh else "u"]
+        if not fresh and (stored is None or stored.body is None):
+            actions.append("c")
+        refused = Forbidden("The resource would be outside what is granted.")
+        if not all(self.repository.permits(documents, action, reader=tx, updated=updated) for action in actions):
+            raise refused
+        bases = self.server.extractor.settings.base_urls
+        if kind == "Binary" and not all(self.policy.unrestricted(kind, action) for action in actions):
+            owner = owned.owner(one.resource or {}, bases)
+            if not owner or not self._shown_or_written(tx, {owner}):
+                raise Forbidden("Content needs a securityContext that is granted.", expression="Binary.securityContext")
+        if not self.policy.unrestricted("Binary", "r"):
+            pointers = owned.pointed_at(self.registry, documents, bases)
+            if pointers and stored is not None and stored.body is not None:
+                before = self.server.extractor.documents(parse_body(stored.body), stored.address)
+                pointers -= owned.pointed_at(self.registry, before, bases)
+            if pointers and not self._shown_or_written(tx, pointers):
+                # To point at content is to see it.
+                raise Forbidden("The document points at content that is not granted.")
+
+    def _shown_or_written(self, tx: Transaction, addresses: set[str]) -> bool:
+        """Whether the caller sees all of these, or writes them in this very transaction (which is judged as a
+        whole).
+        """
+        written = {one.address for one in self.prepared if one.write.action == "create"}
+        missing = addresses - written
+        return not missing or missing == self.repository.seen(missing, tx)
 
     def _check_integrity(
         self,
@@ -734,6 +799,10 @@ class Plan:
                 if reference not in alive and reference.partition("/")[0] in TYPE_SET:
                     wanted.setdefault(reference, []).append((write, path))
         present = tx.read_many(list(wanted)) if wanted else {}
+        if present and not self.policy.everything:
+            # What is not shown does not exist: else a reference would ask for it.
+            seen = self.repository.seen(present, tx)
+            present = {address: stored for address, stored in present.items() if address in seen}
         issues: list[Issue] = []
         for reference, places in wanted.items():
             target = present.get(reference)

@@ -30,7 +30,6 @@ _AMBIGUOUS: Final = frozenset(("application/json", "application/xml", "text/json
 _SAFE_HEADERS: Final = (
     # Uploaded content is shown on our own origin: it may not run there.
     ("Content-Security-Policy", "sandbox; default-src 'none'"),
-    ("X-Content-Type-Options", "nosniff"),
 )
 
 

@@ -17,7 +17,17 @@ import msgspec
 
 from fhir_server.conditions import entity_tags, instant_seconds
 from fhir_server.context import FhirRequest, FhirResponse
-from fhir_server.errors import BadRequest, FhirError, Invalid, Issue, Outcome, outcome, outcome_resource
+from fhir_server.errors import (
+    BadRequest,
+    FhirError,
+    Forbidden,
+    Invalid,
+    Issue,
+    NotFound,
+    Outcome,
+    outcome,
+    outcome_resource,
+)
 from fhir_server.gzipped import inflate
 from fhir_server.linking import Links, copied
 from fhir_server.repository import Repository
@@ -292,13 +302,13 @@ def _batch(
             if index in faults:
                 raise Invalid("The entry is not valid.", issues=faults[index])
             entry = _read_entry(repository, index, items[index], prefer, handling)
-            if entry.interaction.plan is not None:
-                write = entry.interaction.plan(repository, entry.request)
-                key = f"{ledger_key}/{index}" if ledger_key is not None else None
-                result = repository.execute([write], ledger_key=key)[0]
-                answered[index] = _answered_write(repository, entry, result, given)
-            else:
-                answered[index] = _response_entry(repository, entry, _run(repository, entry), given)
+            key = f"{ledger_key}/{index}" if ledger_key is not None else None
+            try:
+                answered[index] = _answer(repository, entry, key, given)
+            except (Forbidden, NotFound):
+                if not repository.context.refresh():
+                    raise
+                answered[index] = _answer(repository, entry, key, given)
         except AlreadyDone:
             answered[index] = b'{"response":{"status":"200 OK"}}'
         except FhirError as error:
@@ -309,6 +319,15 @@ def _batch(
             )
             answered[index] = _failed(outcome(error))
     return _response_bundle(repository, "batch-response", [answered[index] for index in range(len(items))])
+
+
+def _answer(repository: Repository, entry: _Entry, ledger_key: str | None, given: set[str]) -> bytes:
+    """The response entry of an entry that is executed by itself."""
+    if entry.interaction.plan is None:
+        return _response_entry(repository, entry, _run(repository, entry), given)
+    write = entry.interaction.plan(repository, entry.request)
+    result = repository.execute([write], ledger_key=ledger_key)[0]
+    return _answered_write(repository, entry, result, given)
 
 
 def _failed(found: Outcome) -> bytes:

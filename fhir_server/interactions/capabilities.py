@@ -17,6 +17,9 @@ from fhir_server.wire import instant
 
 RELEASED: Final = "2026-11-24"
 
+_OAUTH_URIS: Final = "http://fhir-registry.smarthealthit.org/StructureDefinition/oauth-uris"
+_SECURITY_SERVICE: Final = "http://terminology.hl7.org/CodeSystem/restful-security-service"
+
 _COMPARTMENT: Final = "http://hl7.org/fhir/CompartmentDefinition/"
 
 _TRIAL_USE: Final = frozenset(
@@ -92,7 +95,7 @@ def statement(server: Server, mode: str = "full") -> dict[str, Any]:
         resources.append({key: value for key, value in resource.items() if value != []})
     rest: dict[str, Any] = {"mode": "server"}
     if not normative:
-        rest["security"] = {"cors": bool(server.settings.cors_origins)}
+        rest["security"] = _security(server)
     rest["resource"] = resources
     rest["interaction"] = [{"code": code} for code in SYSTEM_INTERACTIONS]
     rest["searchParam"] = [
@@ -122,6 +125,37 @@ def statement(server: Server, mode: str = "full") -> dict[str, Any]:
         "format": ["json", "xml", "application/fhir+json", "application/fhir+xml"],
         "patchFormat": list(MEDIA_TYPES),
         "rest": [rest],
+    }
+
+
+def _security(server: Server) -> dict[str, Any]:
+    """rest.security, with the authorization server's endpoints where there is one. SMART App Launch 2.2
+    conformance.html#smart-on-fhir-oauth-authorization-endpoints-and-capabilities (the extension oauth-uris).
+    """
+    oauth = server.settings.oauth
+    cors = bool(server.settings.cors_origins)
+    if oauth is None:
+        return {"cors": cors}
+    urls = {
+        "authorize": oauth.authorize,
+        "token": oauth.token,
+        "register": oauth.register,
+        "introspect": oauth.introspect,
+        "revoke": oauth.revoke,
+        "manage": oauth.manage,
+    }
+    return {
+        "extension": [
+            {"url": _OAUTH_URIS, "extension": [{"url": name, "valueUri": url} for name, url in urls.items() if url]}
+        ],
+        "cors": cors,
+        "service": [
+            {
+                "coding": [{"system": _SECURITY_SERVICE, "code": "SMART-on-FHIR", "display": "SMART-on-FHIR"}],
+                "text": "OAuth2 using SMART-on-FHIR profile (see http://docs.smarthealthit.org)",
+            }
+        ],
+        "description": "Access tokens of SMART App Launch 2.2: every interaction but this one needs one.",
     }
 
 

@@ -72,7 +72,7 @@ def _history(repository: Repository, request: FhirRequest) -> FhirResponse:
     summary, elements = shape_of(query_string(list(parameters.items())))
     parts = [b'{"resourceType":"Bundle","id":', _encode(server.new_id())]
     parts.append(b',"meta":{"lastUpdated":"%s"},"type":"history"' % instant(server.clock()).encode())
-    total = page.total if page.total is not None else position.get("t")
+    total = page.total
     if total is not None:
         parts.append(b',"total":%d' % total)
     parts.append(b',"link":[' + b",".join(links) + b"]")

@@ -51,7 +51,9 @@ def _search(repository: Repository, request: FhirRequest, types: tuple[str, ...]
         # Parameters beside the token (`_format`, say) are for this page only; the search itself is in the token.
         position = open_position(server, where, token)
         pairs = [(name, value) for name, value in position["p"]]
-        after, total = tuple(position["a"]), position.get("t")
+        after = tuple(position["a"])
+        if position.get("o") == repository.context.counted_for:
+            total = position.get("t")
     resolved = repository.resolve(pairs, types=types, compartment=request.compartment)
     search, shape = resolved.search, resolved.shape
     if shape.explain:
@@ -68,8 +70,9 @@ def _search(repository: Repository, request: FhirRequest, types: tuple[str, ...]
     links = [link("self", plain)]
     if page.next is not None and search.count:
         position = {"p": pairs, "a": list(page.next)}
-        if page.total is not None:
-            position["t"] = page.total
+        counted_for = repository.context.counted_for
+        if page.total is not None and counted_for is not None:
+            position["t"], position["o"] = page.total, counted_for
         links.append(link("next", next_url(path, seal_position(server, where, position), pairs)))
     if after is not None:
         links.append(link("first", plain))

@@ -19,12 +19,15 @@ from urllib.parse import unquote_plus
 
 from isal import isal_zlib
 
+from fhir_server.access.caller import Caller
 from fhir_server.authorize import EVERYTHING, Policy
 from fhir_server.conditions import entity_tags, http_date
 from fhir_server.context import MOUNT, FhirRequest, FhirResponse, RequestContext, Server
 from fhir_server.errors import (
     BadRequest,
     FhirError,
+    Forbidden,
+    NotFound,
     TooLarge,
     UnsupportedMediaType,
     outcome,
@@ -33,8 +36,8 @@ from fhir_server.gzipped import inflate
 from fhir_server.interactions import dispatch
 from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat
-from fhir_server.resources.types import TYPE_SET
-from fhir_server.rest import negotiate, render
+from fhir_server.resources.types import TYPE_SET, is_id
+from fhir_server.rest import bearer, negotiate, render
 from fhir_server.sealing import is_marked
 from fhir_server.wire import http_date as format_http_date
 
@@ -56,10 +59,13 @@ _JSON_ACCEPTS: Final = {
 _CHUNK: Final = 1 << 16
 _FLUSH_NS: Final = 100_000_000
 _TARGET: Final = "hestia.target"
+_CALLER: Final = "hestia.caller"
 _INFLATE_ERRORS: Final[Any] = (isal_zlib.error, zlib.error)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
-EXPOSED_HEADERS: Final = "ETag, Location, Content-Location, Last-Modified, X-Request-Id"
+EXPOSED_HEADERS: Final = (
+    "ETag, Location, Content-Location, Last-Modified, Retry-After, WWW-Authenticate, X-Hestia-Auth, X-Request-Id"
+)
 _REQUEST_HEADERS: Final = (
     "Accept, Authorization, Content-Type, If-Match, If-Modified-Since, If-None-Exist, If-None-Match, Prefer, "
     "X-Request-Id, X-Security-Context"
@@ -75,8 +81,9 @@ def _not_found(environ: dict[str, Any], start_response: StartResponse) -> Iterab
 class FhirApplication:
     """A WSGI callable over one `Server`.
 
-    `server` may be a callable that returns the Server of the calling thread. `policy` says what callers may see; access
-    control replaces it per request later.
+    `server` may be a callable that returns the Server of the calling thread. `gate` makes a Caller of each request's
+    access token, and its policy says what the caller may do; without a gate `policy` does. `auth_off` says in every
+    answer that access control is off.
     """
 
     def __init__(
@@ -84,13 +91,19 @@ class FhirApplication:
         server: Server | Callable[[], Server],
         fallback: Wsgi = _not_found,
         *,
+        gate: bearer.Gate | None = None,
         policy: Policy = EVERYTHING,
+        auth_off: bool = False,
         log: TextIO | None = None,
     ) -> None:
         self._server = server if callable(server) else (lambda: server)
         self._single = None if callable(server) else server
         self._fallback = fallback
         self.policy = policy
+        self._gate = gate
+        self._always = [("X-Content-Type-Options", "nosniff")]
+        if auth_off:
+            self._always.append(("X-Hestia-Auth", "off"))
         settings = self._server().settings
         self._max_body = settings.max_body
         self._origins = frozenset(settings.cors_origins)
@@ -113,6 +126,7 @@ class FhirApplication:
             except Exception:
                 answer = None  # the general way meets the same failure, and answers it
             if answer is not None:
+                answer[0].extend(self._common(environ, request_id))
                 start_response("200 OK", answer[0])
                 if self._log is not None:
                     self._write_log("GET", answer[2], "", "200 OK", started, request_id)
@@ -122,9 +136,7 @@ class FhirApplication:
             status, headers, body = self._general(server, path, environ, request_id)
         except Exception as error:  # everything becomes an OperationOutcome; see errors.outcome
             status, headers, body = self._failure(error, environ, request_id)
-        headers.append(("X-Request-Id", request_id))
-        if "HTTP_ORIGIN" in environ:
-            headers.extend(self._cors(environ))
+        headers.extend(self._common(environ, request_id))
         start_response(status, headers)
         if self._log is not None:
             target = environ.get(_TARGET)
@@ -133,6 +145,22 @@ class FhirApplication:
             self._write_log(environ["REQUEST_METHOD"], template, names, status, started, request_id)
         return (b"",) if environ["REQUEST_METHOD"] == "HEAD" else (body,)
 
+    def _enter(self, server: Server, environ: dict[str, Any]) -> Caller:
+        """Who calls: the gate is asked once per request. Raises Unauthorized (401), Throttled (429)."""
+        if self._gate is None:
+            return Caller(self.policy)
+        known = environ.get(_CALLER)
+        if known is None:
+            try:
+                known = bearer.enter(self._gate, server, environ)
+            except FhirError as error:
+                known = error
+            environ[_CALLER] = known
+        if isinstance(known, FhirError):
+            raise known
+        assert isinstance(known, Caller)
+        return known
+
     # --- the short way ------------------------------------------------------------------------------------------------
 
     def _short_read(
@@ -140,17 +168,22 @@ class FhirApplication:
     ) -> tuple[list[tuple[str, str]], bytes, str] | None:
         """Headers, body and path template of a plain read; None when it is not plain, or not a 200."""
         parts = path.split("/")
-        if len(parts) != 4 or parts[2] not in TYPE_SET or parts[2] == "Binary" or not self.policy.everything:
+        if len(parts) != 4 or parts[2] not in TYPE_SET or parts[2] == "Binary":
             return None
         if (
             environ.get("HTTP_ACCEPT", "") not in _JSON_ACCEPTS
             or "HTTP_IF_NONE_MATCH" in environ
             or "HTTP_IF_MODIFIED_SINCE" in environ
-            or "HTTP_ORIGIN" in environ
         ):
             return None
         server = self._single or self._server()
-        stored = server.store.read(parts[2], parts[3])
+        policy = self._enter(server, environ).policy
+        if policy.unrestricted(parts[2], "r"):
+            stored = server.store.read(parts[2], parts[3])
+        elif policy.grants(parts[2], "r") and is_id(parts[3]):
+            stored = Repository(server, RequestContext(policy)).find(parts[2], parts[3])
+        else:
+            return None
         if stored is None:
             return None
         body = stored.body
@@ -161,7 +194,6 @@ class FhirApplication:
             ("Last-Modified", format_http_date(stored.updated)),
             ("Content-Type", negotiate.JSON_TYPE),
             ("Vary", "Accept, Accept-Encoding, Prefer"),
-            ("X-Request-Id", request_id),
         ]
         encoding = environ.get("HTTP_ACCEPT_ENCODING")
         if encoding is not None and negotiate.accepts_gzip(encoding):
@@ -183,6 +215,10 @@ class FhirApplication:
                 raise BadRequest("The path is not valid UTF-8.", code="value") from None
         method: str = environ["REQUEST_METHOD"]
         segments = path[len(_PREFIX) :].split("/") if len(path) > len(_PREFIX) else []
+        caller = None
+        if self._gate is not None and method != "OPTIONS" and segments != ["metadata"]:
+            # Before anything is said about the path: what exists is nobody's who does not say who asks.
+            caller = self._enter(server, environ)
         target = environ[_TARGET] = dispatch.locate(segments)
         if method == "OPTIONS":
             allowed = ", ".join((*dispatch.methods(target), "OPTIONS"))
@@ -208,12 +244,27 @@ class FhirApplication:
         self._conditions(request, environ)
         if method in ("POST", "PUT", "PATCH"):
             self._body(request, environ, interaction)
-        context = RequestContext(self.policy, request.handling, request_id)
-        response = interaction.run(Repository(server, context), request)
+        policy = caller.policy if caller is not None else self.policy
+        context = RequestContext(policy, request.handling, request_id, caller)
+        response = self._run(interaction, Repository(server, context), request)
         encoding = environ.get("HTTP_ACCEPT_ENCODING")
         return render.render(
             response, form=form, pretty=pretty, gzip=encoding is not None and negotiate.accepts_gzip(encoding)
         )
+
+    def _run(self, interaction: dispatch.Interaction, repository: Repository, request: FhirRequest) -> FhirResponse:
+        """The interaction; a read of an instance or a write that is refused, once more with the policy of this very
+        moment.
+        """
+        try:
+            return interaction.run(repository, request)
+        except (Forbidden, NotFound):
+            concerned = request.id is not None or interaction.plan is not None or interaction is dispatch.BUNDLE
+            if not concerned or not repository.context.refresh():
+                raise
+        if request.resource is not None:
+            self._parse(request)  # the links of a transaction are rewritten in place
+        return interaction.run(repository, request)
 
     def _form(self, environ: dict[str, Any], query: str) -> tuple[str, bool]:
         """The format of the answer and whether it is indented: `_format` overrides Accept."""
@@ -288,12 +339,17 @@ class FhirApplication:
             raise UnsupportedMediaType("Resources are read as application/fhir+json or application/fhir+xml.")
         if not body:
             raise BadRequest("The body is empty; a resource was expected.", code="structure")
-        if form == "xml":
+        self._parse(request)
+
+    @staticmethod
+    def _parse(request: FhirRequest) -> None:
+        """The resource in the body."""
+        if negotiate.body_format(request.content_type) == "xml":
             from fhir_server.resources import xmlformat
 
-            request.resource = xmlformat.parse(body)
+            request.resource = xmlformat.parse(request.body)
         else:
-            request.resource = jsonformat.parse(body)
+            request.resource = jsonformat.parse(request.body)
 
     def _read(self, environ: dict[str, Any]) -> bytes:
         """The whole body, inflated, never more than the limit. Raises TooLarge (413)."""
@@ -332,6 +388,8 @@ class FhirApplication:
     def _failure(self, error: Exception, environ: dict[str, Any], request_id: str) -> render.Rendered:
         """The OperationOutcome of an error, in the format asked for where one can be made out."""
         found = outcome(error)
+        if self._gate is not None and isinstance(error, Forbidden):
+            bearer.explained(error)
         if not isinstance(error, FhirError):
             logger.error("Request %s failed.", request_id, exc_info=error)
         try:
@@ -342,6 +400,15 @@ class FhirApplication:
         if isinstance(error, FhirError) and error.headers:
             response.headers = list(error.headers.items())
         return render.render(response, form=form, pretty=pretty)
+
+    def _common(self, environ: Mapping[str, Any], request_id: str) -> list[tuple[str, str]]:
+        """The headers of every answer."""
+        headers = [("X-Request-Id", request_id), *self._always]
+        if _CALLER in environ:
+            headers.append(("Cache-Control", "no-store"))
+        if "HTTP_ORIGIN" in environ:
+            headers.extend(self._cors(environ))
+        return headers
 
     def _cors(self, environ: Mapping[str, Any]) -> list[tuple[str, str]]:
         """What a browser needs to hand the answer to a page of another origin. Fetch standard, 3.2."""

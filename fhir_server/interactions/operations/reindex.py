@@ -18,6 +18,7 @@ from fhir_server.repository import Repository
 def reindex(repository: Repository, request: FhirRequest) -> FhirResponse:
     """Parameters: `reindexed` (resources done by this call) and `complete`."""
     server = repository.server
+    repository.require_unrestricted(request.type, "u")
     registries.load(server)
     deadline = time.monotonic() + server.settings.reindex_budget_s
     if request.id is not None:
