@@ -8,13 +8,16 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, cast
 
-from fhir_server.gzipped import inflate
+from fhir_server.sealing import Sealer, clear_json
 from fhir_server.storage.protocol import Store
 from hestia.progress import Progress
 
 
-def export(store: Store, directory: Path, types: Sequence[str], compress: bool) -> int:
-    """Writes ``Type.ndjson`` (or ``.ndjson.gz``) files, bytes as they are; returns the number of resources."""
+def export(store: Store, directory: Path, types: Sequence[str], compress: bool, sealer: Sealer | None = None) -> int:
+    """Writes ``Type.ndjson`` (or ``.ndjson.gz``) files, bytes as they are; returns the number of resources.
+
+    Sealed numbers are in clear in them, so that another installation can load them.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     counts = store.counts()
     total = sum(number for name, number in counts.items() if not types or name in types)
@@ -26,7 +29,7 @@ def export(store: Store, directory: Path, types: Sequence[str], compress: bool) 
                 if stored.type not in files:
                     files[stored.type] = stack.enter_context(_file(directory, stored.type, compress))
                 assert stored.body is not None
-                files[stored.type].write(inflate(stored.body) + b"\n")
+                files[stored.type].write(clear_json(sealer, stored.body) + b"\n")
             written += len(page)
             progress.add(len(page))
             after = page[-1].address

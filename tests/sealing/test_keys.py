@@ -136,3 +136,16 @@ def test_members_of_before_are_sealed_on_their_way_to_another_store(database: Da
     assert members[1] == found[1]
     assert sealed_member(sealer, members[0]) is members[0]
     assert sealing.clear_json(sealer, members[0]) == sealing.clear_json(None, found[0] or b"")
+
+
+def test_a_source_may_hold_numbers_in_clear_and_is_not_written_to(database: Database, build: Build) -> None:
+    build().store(patient("a"))
+    store = database.open()
+    check_key(store, Sealer([KEY]), source=True)
+    assert store.get_meta("sealing") is None
+
+
+def test_a_check_that_may_not_write_records_nothing(database: Database) -> None:
+    store = database.open()
+    check_key(store, Sealer([KEY]), record=False)
+    assert store.get_meta("sealing") is None
