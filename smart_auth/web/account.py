@@ -54,23 +54,23 @@ def apps_of(auth: Auth, account: Account) -> list[App]:
     for grant in auth.store.find(Grant, account=account.id):
         if grant.revoked_at is None and (grant.expires_at is None or grant.expires_at > now):
             grants.setdefault(grant.client, []).append(grant)
-    approvals = {one.client: one for one in auth.store.find(Approval, account=account.id)}
+    approvals: dict[str, list[Approval]] = {}
+    for approval in auth.store.find(Approval, account=account.id):
+        approvals.setdefault(approval.client, []).append(approval)
     apps = []
     for id_ in dict.fromkeys([*grants, *approvals]):
         client = auth.store.get(Client, id_)
         own = grants.get(id_, [])
-        approval = approvals.get(id_)
-        scope = " ".join([*(one.scope for one in own), *([approval.scope] if approval else [])])
-        dates = [one.created_at for one in own] + ([approval.created_at] if approval else [])
+        kept = [*own, *approvals.get(id_, ())]
         apps.append(
             App(
                 client=id_,
                 name=client.name if client is not None else (own[0].client_name if own else "") or id_,
-                can=sentences(scope),
-                since=min(dates),
+                can=sentences(" ".join(one.scope for one in kept)),
+                since=min(one.created_at for one in kept),
                 last_used_at=max((one.last_used_at for one in own), default=0),
-                remembered=approval is not None,
-                patients=list(dict.fromkeys(filter(None, (_patient(auth, one.patient) for one in own)))),
+                remembered=id_ in approvals,
+                patients=list(dict.fromkeys(filter(None, (_patient(auth, one.patient) for one in kept)))),
             )
         )
     return sorted(apps, key=lambda one: -max(one.last_used_at, one.since))

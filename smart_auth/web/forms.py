@@ -200,21 +200,19 @@ class TotpForm(ActionForm):
 
 
 class ConsentForm(FlaskForm):
-    """What a person lets an app do. `decision` is allow or deny; the ticked scopes are `request.form.getlist("scope")`.
+    """What a person lets an app do: the button `decision` is allow or deny, each box that is ticked one more `scope`.
 
     `request` is the opaque id of the pending authorization request.
     """
 
     request = HiddenField(validators=_needed())
     remember = BooleanField(_("Do not ask me again for this app"))
-    decision = HiddenField()
 
 
 class PickForm(FlaskForm):
-    """Whose record. `text` and the button `search` look for somebody, `patient` chooses the id of one."""
+    """Whose record: the button `search` looks for `text`, the radio buttons `patient` have ids."""
 
     request = HiddenField(validators=_needed())
-    patient = HiddenField()
     text = StringField(_("Name or number of the patient"), _may(100), render_kw={"type": "search"})
 
 
@@ -263,7 +261,7 @@ CLIENT_KINDS: Final = (
 class ClientForm(FlaskForm):
     """An app or back-end service."""
 
-    name = StringField(_("Name"), _needed(MAX_NAME))
+    name = StringField(_("Name of the app"), _needed(MAX_NAME))
     type = SelectField(
         _("Kind"),
         choices=CLIENT_KINDS,

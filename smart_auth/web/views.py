@@ -13,12 +13,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import quote, urlsplit
 
 from flask import g
 
-from smart_auth.clients import redirect_allowed
 from smart_auth.context import Auth, Treated
+from smart_auth.oauth.pending import redirect_uri_of
 from smart_auth.records import Client
 
 
@@ -108,9 +108,4 @@ def login_path(then: str) -> str:
 
 def pending_redirect(auth: Auth, then: str | None) -> str | None:
     """The redirect address of the authorization that goes on at `then` after a login; None when there is none."""
-    if then is None or not then.startswith("/oauth/authorize?"):
-        return None
-    asked = dict(parse_qsl(urlsplit(then).query))
-    client = auth.store.get(Client, asked.get("client_id", ""))
-    redirect_uri = asked.get("redirect_uri", "")
-    return redirect_uri if client is not None and redirect_allowed(client, redirect_uri) else None
+    return redirect_uri_of(auth, then)
