@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
+from smart_auth import limits
 from smart_auth.accounts import Throttled
 from smart_auth.context import Auth
 from smart_auth.limits import Limit, Limits, network
@@ -67,3 +71,10 @@ def test_counters_name_nobody(auth: Auth, monkeypatch: pytest.MonkeyPatch) -> No
     Limits(auth).hit_address(THREE, "192.0.2.1")
     assert len(keys) == 2
     assert not any("138" in key or "192" in key for key in keys)
+
+
+def test_the_documentation_lists_the_limits() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "accounts.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `([\w-]+)` \| (\d+) \| (\d+) \|$", text, re.MULTILINE)
+    actual = [one for one in vars(limits).values() if isinstance(one, Limit)]
+    assert listed == [(one.name, str(one.count), str(one.window_s)) for one in actual]
