@@ -99,6 +99,8 @@ def config(settings: Settings) -> None:
     for setting in SETTINGS:
         value = as_text(getattr(settings, setting.field))
         shown = _without_password(value) if setting.field == "store" else value
+        if setting.secret and value:
+            shown = "(set)"
         click.echo(f"{setting.name:<22}{shown:<44}  ({settings.source[setting.field]})")
         click.echo(f"{'':<22}{setting.help}")
 
@@ -164,7 +166,7 @@ def export_command(settings: Settings, directory: Path, types: tuple[str, ...], 
     if unknown:
         raise click.BadParameter(f"{', '.join(unknown)}: no resource type of R4.", param_hint="--type")
     with opened(settings, create=False) as server:
-        number = export(server.store, directory, types, compress)
+        number = export(server.store, directory, types, compress, server.sealer)
     click.echo(f"{number:,} resources written to {directory}.")
 
 
@@ -260,6 +262,67 @@ def check(settings: Settings) -> None:
         click.echo(f"{len(findings)} finding{'s' if len(findings) > 1 else ''}.")
         sys.exit(1)
     click.echo("The store is sound.")
+
+
+@command(example="hestia token --as doctor-he")
+@click.option("--as", "name", required=True, help="user name of a demo account, or client_id of a demo back end")
+@click.option("--role", help="one of the account's roles; default the first")
+@click.option("--patient", help="id of the Patient to act for, of those the account may act for")
+@click.option("--scope", help="scopes of the token; default all that the role may ask for")
+def token(settings: Settings, name: str, role: str | None, patient: str | None, scope: str | None) -> None:
+    """Print an access token of a demo account, for curl. Real people get theirs by logging in."""
+    from hestia import access
+
+    made, remarks = access.token(settings, name, role, patient, scope)
+    for remark in remarks:
+        click.echo(remark, err=True)
+    click.echo(made)
+
+
+@command(example="hestia demo --json")
+@click.option("--json", "as_json", is_flag=True, help="everything that a conformance tool needs, passwords included")
+@click.option("--remove", is_flag=True, help="remove every demo account and client")
+def demo(settings: Settings, as_json: bool, remove: bool) -> None:
+    """Show who can log in to the demo hospital, and which apps it knows."""
+    import json
+
+    from hestia import access
+
+    if remove:
+        click.echo(f"{access.remove_demo(settings)} demo accounts and clients removed.")
+        return
+    found = access.describe_demo(settings)
+    if as_json:
+        click.echo(json.dumps(found, ensure_ascii=False, indent=2))
+        return
+    for account in found["accounts"]:
+        click.echo(
+            f"{account['username']:<18}{account['password']:<20}{', '.join(account['roles']):<24}{account['name']}"
+        )
+    for client in found["clients"]:
+        click.echo(f"{client['client_id']:<22}{client['type']:<26}{client['name']}")
+
+
+@command(example="hestia account reset admin")
+@click.argument("action", type=click.Choice(["list", "reset", "unlock"]))
+@click.argument("name", required=False)
+def account(settings: Settings, action: str, name: str | None) -> None:
+    """List accounts; give one a new one-time password (reset), which ends its sessions; or unlock it."""
+    from hestia import access
+
+    for line in access.accounts(settings, action, name):
+        click.echo(line)
+
+
+@command(example="hestia client approve 4f6c0d")
+@click.argument("action", type=click.Choice(["list", "approve", "disable"]))
+@click.argument("client_id", required=False)
+def client(settings: Settings, action: str, client_id: str | None) -> None:
+    """List registered apps; approve one that waits for it; or disable one, which ends all its access at once."""
+    from hestia import access
+
+    for line in access.clients(settings, action, client_id):
+        click.echo(line)
 
 
 if __name__ == "__main__":

@@ -20,12 +20,23 @@ from typing import Any
 import click
 
 from fhir_server.app import create_server, open_store
-from fhir_server.context import Server
+from fhir_server.context import OAuth, Server
 from fhir_server.context import Settings as CoreSettings
+from fhir_server.sealing import Sealer, check_key
 from fhir_server.search.extract import EXTRACTION_VERSION
 from fhir_server.storage.protocol import Store
 from hestia import __version__
+from hestia.masterkey import master_keys
+from hestia.notifier import notifier
+from hestia.policies import Policies, PolicyAdmin
 from hestia.settings import Settings, SettingsError, sqlite_path
+from smart_auth import discovery
+from smart_auth.accounts import Accounts
+from smart_auth.context import Auth, AuthEvent, AuthSettings
+from smart_auth.keys import Keys
+from smart_auth.store.protocol import AuthStore
+from smart_auth.tokens import Tokens
+from smart_auth.vault import KeyVault
 from terminology import Local, ucum
 
 SCHEMA = 1
@@ -51,6 +62,21 @@ def core_settings(settings: Settings) -> CoreSettings:
         cors_origins=origins,
         access_log=settings.log == "access",
         software_version=__version__,
+        oauth=oauth_urls(settings) if settings.auth == "on" else None,
+        treatment_days=settings.treatment_days,
+    )
+
+
+def oauth_urls(settings: Settings) -> OAuth:
+    """Where the authorization server is, for the CapabilityStatement."""
+    root = settings.issuer
+    return OAuth(
+        authorize=root + discovery.AUTHORIZE,
+        token=root + discovery.TOKEN,
+        register=root + discovery.REGISTER,
+        introspect=root + discovery.INTROSPECT,
+        revoke=root + discovery.REVOKE,
+        manage=root + discovery.MANAGE,
     )
 
 
@@ -139,15 +165,91 @@ def identify(store: Store, settings: Settings) -> list[str]:
     return notes
 
 
-def make_server(settings: Settings, store: Store | None = None) -> Server:
-    """The core over its store, for this process and thread."""
+def make_sealer(settings: Settings, store: Store, *, create: bool = True, source: bool = False) -> Sealer | None:
+    """What seals resident numbers in this store. Without `create` no key is made: None where there is no key, which
+    only reads a store without sealed numbers. `source`: the store is only copied from, see `check_key`.
+
+    Raises: SettingsError for a missing or another key than the store was sealed with.
+    """
+    try:
+        sealer: Sealer | None = Sealer(master_keys(settings, create=create))
+    except SettingsError:
+        if create:
+            raise
+        sealer = None
+    try:
+        check_key(store, sealer, record=create, source=source)
+    except ValueError as error:
+        raise SettingsError(str(error)) from None
+    return sealer
+
+
+def make_server(settings: Settings, store: Store | None = None, *, create: bool = True, source: bool = False) -> Server:
+    """The core over its store, for this process and thread. `create`, `source`: see `make_sealer`."""
     store = store or connect(settings.store)
     recorded = store.get_meta(IDENTITY)
     core = core_settings(settings)
     if recorded is not None:
         aliases = {*core.base_aliases, *recorded["aliases"], recorded["base_url"]} - {core.base_url}
         core = dataclasses.replace(core, base_aliases=tuple(sorted(aliases)))
-    return create_server(core, store, terminology=Local, units=ucum.canonical)
+    sealer = make_sealer(settings, store, create=create, source=source)
+    return create_server(core, store, terminology=Local, units=ucum.canonical, sealer=sealer)
+
+
+def open_records(uri: str) -> AuthStore:
+    """The store of accounts, clients and grants in the database that a HESTIA_STORE value names."""
+    path = sqlite_path(uri)
+    if path is not None:
+        from smart_auth.store import sqlite
+
+        return sqlite.open_store(path)
+    from smart_auth.store import mongo
+
+    return mongo.open_store(uri)
+
+
+def auth_settings(settings: Settings) -> AuthSettings:
+    """The part of the settings that the authorization server knows."""
+    origins = tuple(part.strip() for part in settings.cors_origins.split(",") if part.strip())
+    return AuthSettings(
+        issuer=settings.issuer,
+        base_url=settings.base_url,
+        production=settings.production,
+        access_token_lifetime_s=settings.token_lifetime,
+        registration=settings.client_registration,
+        self_registration=settings.sign_up,
+        staff_second_factor=settings.staff_second_factor,
+        fetch_allow=settings.fetch_allow,
+        cors_origins=origins,
+        software_version=__version__,
+    )
+
+
+def make_auth(settings: Settings, server: Server, audit: Callable[[AuthEvent], None] | None = None) -> Auth:
+    """The authorization server beside a core, for this process and thread. Close its `store` at the end."""
+    from hestia import demo_access
+    from hestia.accesslog import AccessLog
+    from hestia.directory import FhirDirectory
+
+    store = open_records(settings.store)
+    vault = KeyVault(master_keys(settings))
+    policies = Policies(store)
+    auth = Auth(
+        settings=auth_settings(settings),
+        store=store,
+        vault=vault,
+        notifier=notifier(settings, store, vault),
+        directory=FhirDirectory(server, policies),
+        audit=audit or (lambda event: None),
+    )
+    auth.accounts = Accounts(auth)
+    auth.keys = Keys(auth)
+    auth.tokens = Tokens(auth)
+    auth.policies = PolicyAdmin(server, store, policies, auth.clock)
+    auth.access_log = AccessLog(server, auth.directory)
+    if not settings.production:
+        auth.demo = lambda: demo_access.people(auth)
+    return auth
 
 
 @contextmanager
@@ -170,7 +272,7 @@ def opened(
         if create:
             for note in identify(store, settings):
                 click.echo(note, err=True)
-        yield make_server(settings, store)
+        yield make_server(settings, store, create=create)
     finally:
         store.close()
 

@@ -14,11 +14,12 @@ from fhir_server import registries, reindexing
 from fhir_server.context import Server
 from fhir_server.gzipped import inflate
 from fhir_server.resources import jsonformat
+from fhir_server.sealing import sealed_member
 from fhir_server.search.extract import EXTRACTION_VERSION
 from fhir_server.storage.protocol import Store
 from fhir_server.storage.writes import Stored, Version
 from hestia import transfer
-from hestia.composition import IDENTITY, connect, make_server, opened, refuse_unusable
+from hestia.composition import IDENTITY, connect, make_server, open_records, opened, refuse_unusable
 from hestia.progress import Progress
 from hestia.settings import Settings, sqlite_path
 
@@ -27,9 +28,14 @@ _LOOKS = 3
 
 
 def prepared(server: Server) -> transfer.Prepare:
-    """Makes a version with its index entries from what a store gave back, with the server's registry and settings."""
+    """Makes a version with its index entries from what a store gave back, with the server's registry and settings.
+
+    Numbers that a store holds in clear, from before there was a key, are sealed.
+    """
 
     def prepare(stored: Stored, current: bool) -> Version:
+        if stored.body is not None:
+            stored = dataclasses.replace(stored, body=sealed_member(server.sealer, stored.body))
         version = Version(
             stored.type,
             stored.id,
@@ -134,8 +140,10 @@ def copy(settings: Settings, source_uri: str, target_uri: str) -> int:
         target = connect(target_uri)
         try:
             with Progress("Copying", total, unit="versions") as progress:
-                copied = transfer.copy_store(source, target, prepared(make_server(settings, source)), progress)
+                sealing = prepared(make_server(settings, source, source=True))
+                copied = transfer.copy_store(source, target, sealing, progress)
             complete_registry(make_server(settings, target))
+            copy_records(source_uri, target_uri)
             target.update_meta(
                 IDENTITY, lambda old: {**(old or {}), "extraction": EXTRACTION_VERSION, "reindex": False}
             )
@@ -145,6 +153,16 @@ def copy(settings: Settings, source_uri: str, target_uri: str) -> int:
     finally:
         source.close()
     return copied
+
+
+def copy_records(source_uri: str, target_uri: str) -> int:
+    """Accounts, clients, grants and policies from one store to another; returns how many. What is sealed stays so."""
+    source, target = open_records(source_uri), open_records(target_uri)
+    try:
+        return target.restore(source.dump())
+    finally:
+        target.close()
+        source.close()
 
 
 # --- check ------------------------------------------------------------------------------------------------------------

@@ -22,11 +22,12 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 
 from fhir_server.context import Server
-from hestia.composition import IDENTITY, Lease, connect, identify, make_server
-from hestia.demo import ensure_demo
+from hestia.composition import IDENTITY, Lease, connect, identify, make_auth, make_server
+from hestia.demo import DEMO, demo_bundles, ensure_demo
 from hestia.load import default_refused_file
 from hestia.maintain import reindex_all
 from hestia.settings import Settings, load
+from smart_auth.accounts import first_administrator
 
 KILL_AFTER_S = 15
 """How long a worker may take to finish its requests when it is asked to stop."""
@@ -36,6 +37,7 @@ _PR_SET_PDEATHSIG = 1
 
 def run(settings: Settings) -> None:
     """Prepares and serves until interrupted; prints the addresses to try."""
+    require_allowed(settings)
     require_free_port(settings.host, settings.port)
     stop = Stop()
     signal.signal(signal.SIGTERM, stop)
@@ -66,6 +68,23 @@ def run(settings: Settings) -> None:
     server.on_startup(lambda: _announce(settings))
     server.serve()
     click.echo("Stopped.")
+
+
+def require_allowed(settings: Settings) -> None:
+    """Raises click.ClickException for a combination of settings that would leave patients unprotected."""
+    if settings.auth == "off":
+        if settings.production:
+            raise click.ClickException("HESTIA_AUTH=off is for experiments; it cannot be used in production.")
+        if not is_loopback(settings.host):
+            raise click.ClickException(
+                f"HESTIA_AUTH=off serves this machine only, and {settings.host} is reachable from others."
+                " Leave HESTIA_HOST at 127.0.0.1, or turn access control on."
+            )
+    if settings.production:
+        if settings.demo and settings.source["demo"] != "default":
+            raise click.ClickException("HESTIA_DEMO=on makes demo accounts, which cannot exist in production.")
+        if not settings.base_url.startswith("https://") and not is_loopback(settings.host):
+            raise click.ClickException("In production HESTIA_BASE_URL begins with https:// (TLS ends at the proxy).")
 
 
 def require_free_port(host: str, port: int) -> None:
@@ -112,21 +131,20 @@ class Stop:
 
 
 def _announce(settings: Settings) -> None:
-    base = settings.base_url
-    root = base.rsplit("/", 1)[0]
+    base, root = settings.base_url, settings.issuer
     workers = f"{settings.workers} workers" if settings.workers > 1 else "1 worker"
     click.echo(f"\nHestia serves FHIR R4 at  {base}   ({workers}; Ctrl-C stops)")
-    click.echo(f"  {root}/                  overview, counts, links to try")
+    click.echo(f"  {root}/                  overview, links to try")
     click.echo(f"  {root}/docs              interactive API documentation")
     click.echo(f"  {base}/metadata     CapabilityStatement")
-    click.echo(f"  {base}/Patient?_count=5&_pretty=true")
-    if not is_loopback(settings.host):
-        click.secho(
-            f"Warning: there is no access control yet (HESTIA_AUTH=off), and {settings.host} is reachable from other"
-            " machines: everybody there reads and writes everything.",
-            fg="yellow",
-            err=True,
-        )
+    if settings.auth == "off":
+        click.echo(f"  {base}/Patient?_count=5&_pretty=true")
+        click.secho("Access control is off (HESTIA_AUTH=off): everybody on this machine may do anything.", fg="yellow")
+    else:
+        click.echo(f"  {root}/login             log in; /account and /admin are behind it")
+        if not settings.production and settings.demo:
+            click.echo(f"  {root}/start             log in as each demo role, and launch the sample SMART app")
+            click.echo("  hestia token --as doctor-he    a token for curl;  hestia demo --json    all demo accounts")
     sys.stdout.flush()
 
 
@@ -138,11 +156,35 @@ def _prepare(settings: Settings, stop: Stop) -> None:
             click.echo(note)
         server = make_server(settings, store)
         _reindex(server, stop)
-        if settings.demo:
+        if settings.demo and not settings.production:
             ensure_demo(server, default_refused_file(settings.data), stop.check)
+        stop.check()
+        if settings.auth == "on":
+            _prepare_access(settings, server)
         stop.check()
     finally:
         store.close()
+
+
+def _prepare_access(settings: Settings, server: Server) -> None:
+    """The first administrator, and in development the demo's accounts and clients; both once."""
+    from hestia.demo_access import demo_accounts, ensure_access
+
+    auth = make_auth(settings, server)
+    try:
+        if settings.production and demo_accounts(auth):
+            raise click.ClickException("This store holds demo accounts. `hestia demo --remove` removes them.")
+        record = server.store.get_meta(DEMO)
+        if record is not None and settings.demo and not settings.production:
+            resources = (entry["resource"] for bundle in demo_bundles(record) for entry in bundle["entry"])
+            ensure_access(server, auth, resources)
+        made = first_administrator(auth)
+        if made is not None:
+            username, password = made
+            click.echo(f"\nThe first administrator: user name {username}, one-time password {password}")
+            click.echo("It is shown this once, and has to be changed at the first login.")
+    finally:
+        auth.store.close()
 
 
 def _reindex(server: Server, stop: Stop) -> None:
@@ -181,9 +223,12 @@ def _be_a_worker(parent: int) -> None:
 
 def application() -> Callable[..., Any]:
     """The WSGI application of one worker, made in the worker's own process from the environment."""
-    from fhir_server.app import create_app
+    from hestia.web import create_application
 
     _be_a_worker(os.getppid())
     # The environment says everything; a file is not read again.
     settings = load(file=Path(os.devnull))
-    return create_app(make_server(settings))
+    server = make_server(settings)
+    if settings.auth == "off":
+        return create_application(settings, server, None)
+    return create_application(settings, server, make_auth(settings, server))

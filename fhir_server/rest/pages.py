@@ -1,7 +1,7 @@
 """The pages that people look at: landing page, readable CapabilityStatement, interactive API documentation. Flask.
 
-FHIR requests never come here (rest/wsgi.py takes them first). Nothing on these pages is patient data: counts and links
-only; what the console on the landing page shows, it fetches from the API as any client does.
+FHIR requests never come here (rest/wsgi.py takes them first). Nothing on these pages is patient data: links, and counts
+where access control is off; what the console on the landing page shows, it fetches from the API as any client does.
 """
 
 from __future__ import annotations
@@ -72,12 +72,13 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
         core = server()
         statistics = core.store.statistics()
         counts = sorted(core.store.counts().items(), key=lambda item: (-item[1], item[0]))
+        # With access control on, even a number of patients is nobody's who does not log in.
         return render_template(
             "home.html",
             page="home",
-            counts=counts,
-            total=sum(number for _, number in counts),
-            store_name=f"{statistics['database']} {statistics.get('version', '')}".strip(),
+            counts=counts if auth_off else [],
+            total=sum(number for _, number in counts) if auth_off else 0,
+            store_name=f"{statistics['database']} {statistics.get('version', '')}".strip() if auth_off else "",
             links=links_to_try({name for name, _ in counts}),
         )
 

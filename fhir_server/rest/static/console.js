@@ -5,11 +5,14 @@
   const path = document.getElementById("path");
   const status = document.getElementById("status");
   const answer = document.getElementById("answer");
+  const token = document.getElementById("token");
   async function send() {
     const started = performance.now();
     status.textContent = "…";
+    const headers = { Accept: "application/fhir+json" };
+    if (token && token.value.trim()) headers.Authorization = `Bearer ${token.value.trim()}`;
     try {
-      const response = await fetch(`${form.dataset.base}/${path.value.replace(/^\/+/, "")}`, { headers: { Accept: "application/fhir+json" } });
+      const response = await fetch(`${form.dataset.base}/${path.value.replace(/^\/+/, "")}`, { headers });
       const text = await response.text();
       const took = (performance.now() - started).toFixed(0);
       status.textContent = `${response.status} ${response.statusText}, ${text.length.toLocaleString("en")} characters, ${took} ms`;

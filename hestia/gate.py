@@ -1,0 +1,63 @@
+"""From an access token to a Policy: what the FHIR endpoint asks of the authorization server on each request.
+
+The token's signature may be remembered; its Grant is read every time, so that a revocation works on the very next
+request.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from fhir_server.access.caller import Caller
+from fhir_server.access.compile import compile_policy
+from fhir_server.access.grant import Grant
+from fhir_server.authorize import Policy
+from fhir_server.context import Server
+from fhir_server.errors import Unauthorized
+from hestia.policies import Policies
+from smart_auth.context import Auth
+from smart_auth.tokens import InvalidToken, Verified
+
+PURPOSES: Final = {"patient": "PATRQT", "administrator": "HOPERAT", "system": "HOPERAT"}
+"""v3-PurposeOfUse by role; care is what the others are for."""
+
+
+class TokenGate:
+    """See fhir_server.rest.bearer.Gate. One per worker."""
+
+    def __init__(self, auth: Auth) -> None:
+        self._auth = auth
+        self._policies = Policies(auth.store)
+
+    def enter(self, server: Server, token: str, address: str) -> Caller:
+        """Who calls, and what he or she may do. Raises Unauthorized (401)."""
+        try:
+            verified = self._auth.tokens.verify(token)
+        except InvalidToken as error:
+            raise Unauthorized(str(error), token_error="invalid_token") from None  # noqa: S106 - an error code
+        grant = as_grant(verified)
+
+        def policy(fresh: bool = False) -> Policy:
+            return compile_policy(server, grant, self._policies.current, server.clock(), fresh=fresh)
+
+        return Caller(policy(), grant, refresh=lambda: policy(fresh=True))
+
+
+def as_grant(verified: Verified) -> Grant:
+    """The Grant of the authorization server as the FHIR side reads it."""
+    record = verified.grant
+    return Grant(
+        id=record.id,
+        client_id=record.client,
+        client_name=record.client_name,
+        role=record.role,
+        scopes=tuple(verified.scopes),
+        account=record.account,
+        name=record.name,
+        fhir_user=record.fhir_user,
+        person=record.person,
+        patient=record.patient,
+        encounter=record.encounter,
+        purpose=PURPOSES.get(record.role, "TREAT"),
+        expires_at=verified.expires_at,
+    )

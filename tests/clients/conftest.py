@@ -1,0 +1,97 @@
+"""One running server with the demo hospital, as `hestia serve` makes it, for clients that know nothing of Hestia."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import mongodb
+from tests.support.browser import Browser
+from tests.support.command_line import Serving, environment, mongo_uri
+
+
+@dataclass
+class Demo:
+    """The running server, and what `hestia demo --json` says of it."""
+
+    base: str
+    auth: str
+    directory: Path
+    store: str
+    described: dict[str, Any] = field(default_factory=dict)
+
+    def account(self, role: str, number: int = 0) -> dict[str, Any]:
+        """An account that holds only this role."""
+        return [one for one in self.described["accounts"] if one["roles"] == [role]][number]
+
+    def client(self, client_id: str) -> dict[str, Any]:
+        """A registered client."""
+        return next(one for one in self.described["clients"] if one["client_id"] == client_id)
+
+    def hestia(self, *arguments: str) -> str:
+        """What a `hestia` command prints for this store."""
+        done = subprocess.run(
+            [sys.executable, "-m", "hestia", *arguments],
+            cwd=self.directory,
+            env=environment({"HESTIA_STORE": self.store, "HESTIA_BASE_URL": self.base}),
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def token(self, name: str, *more: str) -> str:
+        """A token of the command line."""
+        return self.hestia("token", "--as", name, *more)
+
+
+@pytest.fixture(scope="package", params=["sqlite", "mongo"])
+def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """The demo hospital on each store."""
+    directory = tmp_path_factory.mktemp("demo")
+    database = mongodb.fresh_name()
+    store = f"sqlite:///{directory / 'store.db'}" if request.param == "sqlite" else mongo_uri(database)
+    try:
+        with Serving(directory, store, small_demo=True) as serving:
+            serving.ready(180)
+            found = Demo(serving.base, serving.base.removesuffix("/fhir"), directory, store)
+            found.described = json.loads(found.hestia("demo", "--json"))
+            yield found
+    finally:
+        if request.param == "mongo":
+            mongodb.drop(mongodb.server().uri, database)
+
+
+Allow = Callable[..., str]
+
+
+@pytest.fixture
+def allow(demo: Demo) -> Allow:
+    """Does what a person does in a browser: logs in, chooses, allows. Returns the address that the app gets."""
+
+    def work(authorize_url: str, account: dict[str, Any], redirect_uri: str) -> str:
+        with Browser(redirect_uri) as browser:
+            browser.open(authorize_url)
+            browser.log_in(account["username"], account["password"])
+            for _ in range(4):
+                if browser.left:
+                    return browser.url
+                names = {name for form in browser.forms() for name in (*form.choices, *form.values)}
+                if "patient" in names:
+                    form = browser.form_with("patient")
+                    browser.submit(form, patient=form.choices["patient"][0])
+                else:
+                    browser.submit(browser.form_with("decision"), decision="allow")
+            assert browser.left, f"{browser.status} at {browser.url.partition('?')[0]}"
+            return browser.url
+
+    return work
