@@ -38,7 +38,7 @@ from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat
 from fhir_server.resources.types import TYPE_SET, is_id
 from fhir_server.rest import bearer, negotiate, render
-from fhir_server.sealing import is_marked
+from fhir_server.sealing import shown
 from fhir_server.wire import http_date as format_http_date
 
 StartResponse = Callable[..., Any]
@@ -177,7 +177,8 @@ class FhirApplication:
         ):
             return None
         server = self._single or self._server()
-        policy = self._enter(server, environ).policy
+        caller = self._enter(server, environ)
+        policy = caller.policy
         if policy.unrestricted(parts[2], "r"):
             stored = server.store.read(parts[2], parts[3])
         elif policy.grants(parts[2], "r") and is_id(parts[3]):
@@ -186,8 +187,8 @@ class FhirApplication:
             return None
         if stored is None:
             return None
-        body = stored.body
-        if body is None or is_marked(body):
+        body = shown(server.sealer, stored, caller).body
+        if body is None:
             return None
         headers = [
             ("ETag", f'W/"{stored.version}"'),

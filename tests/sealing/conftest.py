@@ -17,13 +17,12 @@ from fhir_server.access.caller import Caller
 from fhir_server.access.grant import Grant
 from fhir_server.app import create_app, create_server
 from fhir_server.authorize import EVERYTHING
-from fhir_server.context import RequestContext, Settings
-from fhir_server.rest import wsgi
+from fhir_server.context import Server, Settings
 from fhir_server.sealing import RESIDENT_ID, Sealer
 from fhir_server.storage.protocol import Store
 from terminology import ucum
 from terminology.local import Local
-from tests.support.http import BASE, Client, Clock
+from tests.support.http import BASE, Answer, Client, Clock
 
 KEY = bytes(range(32))
 OTHER_KEY = bytes(range(32, 64))
@@ -161,31 +160,29 @@ def shown(resource: dict[str, Any]) -> str:
 AsRole = Callable[..., Client]
 
 
+@dataclass(frozen=True)
+class OneCaller:
+    """A gate behind which everybody is the same caller."""
+
+    caller: Caller
+
+    def enter(self, server: Server, token: str, address: str) -> Caller:
+        return self.caller
+
+
+class RoleClient(Client):
+    """A client with a token."""
+
+    def request(self, *arguments: Any, **named: Any) -> Answer:
+        return super().request(*arguments, **{"authorization": "Bearer token", **named})
+
+
 @pytest.fixture
-def as_role(monkeypatch: pytest.MonkeyPatch) -> AsRole:
-    """Makes a client of the same server that calls with a role, and sees every resource."""
-    current: list[Caller | None] = [None]
-
-    class Context(RequestContext):
-        def __init__(self, *arguments: Any, **named: Any) -> None:
-            super().__init__(*arguments, **named)
-            self.caller = current[0]
-
-    monkeypatch.setattr(wsgi, "RequestContext", Context)
-
-    class RoleClient(Client):
-        def __init__(self, client: Client, caller: Caller) -> None:
-            super().__init__(client.application, client.server)
-            self.caller = caller
-
-        def request(self, *arguments: Any, **named: Any) -> Any:
-            current[0] = self.caller
-            try:
-                return super().request(*arguments, **named)
-            finally:
-                current[0] = None
+def as_role() -> AsRole:
+    """Makes a client of the same server that calls with a role, and may do everything to every resource."""
 
     def make(client: Client, role: str, scopes: tuple[str, ...] = ("system/*.cruds",), **grant: Any) -> Client:
-        return RoleClient(client, Caller(EVERYTHING, Grant("g", "c", "Client", role, scopes, **grant)))
+        caller = Caller(EVERYTHING, Grant("g", "c", "Client", role, scopes, **grant))
+        return RoleClient(create_app(client.server, gate=OneCaller(caller)), client.server)
 
     return make
