@@ -71,6 +71,17 @@ class Keys:
         shown = [one for one in self._records.values() if one.expires_at is None or one.expires_at > now]
         return {"keys": [one.public for one in sorted(shown, key=lambda one: (one.alg, _number(one)))]}
 
+    def rotate(self) -> None:
+        """Lets the next key of each algorithm sign from now on, whatever its age."""
+        for alg in ALGORITHMS:
+            self._active(alg)
+            signing = self._signing(alg)
+            if all(_number(one) <= _number(signing) for one in self._of(alg)):
+                self._make(alg, _number(signing) + 1, "next")
+                self._load()
+            self._promote(next(one for one in self._of(alg) if _number(one) > _number(signing)), signing)
+        self._load()
+
     # ------------------------------------------------------------------------------------------------------------------
 
     def _active(self, alg: str) -> Jwk:
@@ -82,8 +93,7 @@ class Keys:
             self._make(alg, 1, "active")
             self._load()
             ours = self._of(alg)
-        active = [one for one in ours if one.status == "active"]
-        signing = active[-1] if active else ours[-1]
+        signing = self._signing(alg)
         age_s = now - signing.status_since
         following = next((one for one in ours if _number(one) > _number(signing)), None)
         if following is None and age_s >= rotation_s - PUBLISH_AHEAD_S:
@@ -98,6 +108,10 @@ class Keys:
             key = json.loads(self._auth.vault.unseal(signing.private, PURPOSE))
             self._private[kid] = _import(key)
         return self._private[kid]
+
+    def _signing(self, alg: str) -> Key:
+        ours = self._of(alg)
+        return next((one for one in reversed(ours) if one.status == "active"), ours[-1])
 
     def _make(self, alg: str, number: int, status: str) -> None:
         about: Any = {"use": "sig", "alg": alg}
