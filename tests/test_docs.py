@@ -88,7 +88,10 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 
 def test_examples_answer_what_they_say(client: Client) -> None:
-    assert {path.stem for path in (DOCS / "examples").iterdir()} == set(EXAMPLES)
+    assert {path.name for path in (DOCS / "examples").iterdir()} == {
+        *(f"{name}.http" for name in EXAMPLES),
+        "sample-app",
+    }
     for name in EXAMPLES:
         found = list(requests(name))
         assert found
