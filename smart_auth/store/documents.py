@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Final
 
-from mongoengine import DateTimeField, Document, IntField, StringField
+from mongoengine import DateTimeField, Document, IntField, ListField, StringField
 
 from smart_auth.records import KINDS, Record
 from smart_auth.store.rows import columns, table
@@ -45,6 +45,15 @@ class HitDocument(Document):
     id = StringField(primary_key=True)
     count = IntField()
     expires_at = DateTimeField()
+
+
+class LayoutDocument(Document):
+    """Which fields the documents of a kind have beside their text, as they were written."""
+
+    meta: ClassVar[dict[str, Any]] = {"collection": "auth_layout", "db_alias": ALIAS, "auto_create_index": False}
+
+    id = StringField(primary_key=True)
+    fields_beside = ListField(StringField())
 
 
 def _document(kind: type[Record]) -> type[RecordDocument]:

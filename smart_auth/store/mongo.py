@@ -23,7 +23,7 @@ from pymongo.uri_parser import parse_uri
 
 from smart_auth.context import now
 from smart_auth.records import KINDS, Record
-from smart_auth.store.documents import DOCUMENTS, HitDocument
+from smart_auth.store.documents import DOCUMENTS, HitDocument, LayoutDocument
 from smart_auth.store.protocol import StoreBusy, Taken
 from smart_auth.store.rows import R, check_fields, columns, decode, encode, expired, table
 
@@ -102,7 +102,7 @@ class MongoAuthStore:
             )
             database = get_db(alias).client[self._name]
         self._alias = alias
-        names = [*(table(kind) for kind in KINDS), "auth_hit"]
+        names = [*(table(kind) for kind in KINDS), "auth_hit", "auth_layout"]
         self._collections = {name: database[name] for name in names}
 
     def _objects(self, kind: type[Record], **equal: Any) -> QuerySet:
@@ -121,6 +121,21 @@ class MongoAuthStore:
                 for specification in document._meta["index_specs"]:
                     options = {name: value for name, value in specification.items() if name not in ("fields", "cls")}
                     collection.create_index(specification["fields"], **options)
+        for kind in KINDS:
+            self._fill(kind)
+
+    def _fill(self, kind: type[Record]) -> None:
+        """Writes the fields beside the text again, where a version did that searched for others."""
+        with _edge():
+            layouts = QuerySet(LayoutDocument, self._collections["auth_layout"])(id=kind.KIND)
+            layout = layouts.first()
+            names = list(columns(kind))
+            if layout is not None and layout.fields_beside == names:
+                return
+            if layout is not None:
+                for document in self._objects(kind).only("id"):
+                    self.change(kind, document.id, lambda found: found)
+            layouts.update_one(upsert=True, set__fields_beside=names)
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
@@ -231,19 +246,19 @@ class MongoAuthStore:
             self._open()
         moment = self._clock()
         start = moment - moment % window_s
+        id, collection = f"{window_s}|{start}|{key}", self._collections["auth_hit"]
+        first = HitDocument(id=id, count=1, expires_at=_date(start + window_s))
         with _edge():
-            for last in (False, True):
-                objects = QuerySet(HitDocument, self._collections["auth_hit"])(id=f"{window_s}|{start}|{key}")
+            while True:
+                counted = QuerySet(HitDocument, collection)(id=id).modify(new=True, inc__count=1)
+                if counted is not None:
+                    count: int = counted.count
+                    return count
                 try:
-                    counted = objects.modify(
-                        upsert=True, new=True, inc__count=1, set_on_insert__expires_at=_date(start + window_s)
-                    )
-                    break
-                except NotUniqueError:  # two made it at once; it is there now
-                    if last:
-                        raise
-        count: int = counted.count
-        return count
+                    QuerySet(HitDocument, collection).insert(first, load_bulk=False)
+                    return 1
+                except NotUniqueError:
+                    pass  # another was faster; it is there now
 
     def _write(self, record: Record, write: Callable[[], Any]) -> Any:
         """Raises Taken for a value that another record holds. One that has expired holds nothing: it only has not been

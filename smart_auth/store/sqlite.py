@@ -165,7 +165,7 @@ class SqliteAuthStore:
     def insert(self, record: Record) -> None:
         """See AuthStore.insert."""
         with self._transaction() as connection:
-            self._write(connection, "INSERT", record)
+            self._insert(connection, record)
 
     def put(self, record: Record) -> None:
         """See AuthStore.put."""
@@ -212,20 +212,17 @@ class SqliteAuthStore:
 
     def _put(self, connection: apsw.Connection, record: Record) -> None:
         connection.execute(f"DELETE FROM {table(type(record))} WHERE id = ?", (record.id,))
-        self._write(connection, "INSERT", record)
+        self._insert(connection, record)
 
-    def _write(self, connection: apsw.Connection, verb: str, record: Record) -> None:
+    def _insert(self, connection: apsw.Connection, record: Record) -> None:
         kind = type(record)
-        names = columns(kind)
-        values = (record.id, encode(record), record.created_at, record.expires_at, *(getattr(record, n) for n in names))
-        statement = f"{verb} INTO {table(kind)} VALUES ({', '.join('?' * len(values))})"
         try:
-            connection.execute(statement, values)
+            connection.execute(_insertion(kind), _values(record))
         except apsw.ConstraintError:
             # An expired record holds nothing; it only has not been purged yet.
             connection.execute(f"DELETE FROM {table(kind)} WHERE expires_at <= ?", (self._clock(),))
             try:
-                connection.execute(statement, values)
+                connection.execute(_insertion(kind), _values(record))
             except apsw.ConstraintError as error:
                 raise Taken(self._held(connection, record)) from error
 
@@ -277,37 +274,53 @@ class SqliteAuthStore:
 
 
 def _make_tables(connection: apsw.Connection) -> None:
-    wanted = {table(kind) for kind in KINDS} | {"auth_hit"}
-    present = {row[0] for row in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-    if wanted <= present:
+    """Makes what is absent. A table of other columns, of a version that searched for other fields, is made anew."""
+    found = {kind: [row[1] for row in connection.execute(f"PRAGMA table_info({table(kind)})")] for kind in KINDS}
+    wanted = {kind: ["id", "body", "created_at", "expires_at", *columns(kind)] for kind in KINDS}
+    if found == wanted:
         return
-    statements = [
-        "CREATE TABLE IF NOT EXISTS auth_hit (id TEXT NOT NULL, window_s INTEGER NOT NULL, until INTEGER NOT NULL, "
-        "count INTEGER NOT NULL, PRIMARY KEY (id, window_s)) WITHOUT ROWID",
-        "CREATE INDEX IF NOT EXISTS auth_hit_until ON auth_hit (until)",
-    ]
-    for kind in KINDS:
-        name = table(kind)
-        extra = "".join(f", {column}" for column in columns(kind))
-        statements.append(
-            f"CREATE TABLE IF NOT EXISTS {name} (id TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL, "
-            f"created_at INTEGER NOT NULL, expires_at INTEGER{extra})"
-        )
-        statements.append(
-            f"CREATE INDEX IF NOT EXISTS {name}_expires_at ON {name} (expires_at) WHERE expires_at IS NOT NULL"
-        )
-        for column in columns(kind):
-            unique = "UNIQUE " if column in kind.UNIQUE else ""
-            statements.append(f"CREATE {unique}INDEX IF NOT EXISTS {name}_{column} ON {name} ({column})")
     connection.execute("BEGIN IMMEDIATE")
     try:
-        for statement in statements:
-            connection.execute(statement)
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS auth_hit (id TEXT NOT NULL, window_s INTEGER NOT NULL, until INTEGER NOT NULL, "
+            "count INTEGER NOT NULL, PRIMARY KEY (id, window_s)) WITHOUT ROWID"
+        )
+        connection.execute("CREATE INDEX IF NOT EXISTS auth_hit_until ON auth_hit (until)")
+        for kind in KINDS:
+            _make_table(connection, kind)
         connection.execute("COMMIT")
     except BaseException:
         if connection.in_transaction:
             connection.execute("ROLLBACK")
         raise
+
+
+def _make_table(connection: apsw.Connection, kind: type[Record]) -> None:
+    name, names = table(kind), columns(kind)
+    found = [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]  # again: under the lock
+    if found == ["id", "body", "created_at", "expires_at", *names]:
+        return
+    records = [decode(kind, row[0]) for row in connection.execute(f"SELECT body FROM {name}")] if found else []
+    connection.execute(f"DROP TABLE IF EXISTS {name}")
+    connection.execute(
+        f"CREATE TABLE {name} (id TEXT NOT NULL PRIMARY KEY, body BLOB NOT NULL, created_at INTEGER NOT NULL, "
+        f"expires_at INTEGER{''.join(f', {column}' for column in names)})"
+    )
+    connection.execute(f"CREATE INDEX {name}_expires_at ON {name} (expires_at) WHERE expires_at IS NOT NULL")
+    for column in names:
+        unique = "UNIQUE " if column in kind.UNIQUE else ""
+        connection.execute(f"CREATE {unique}INDEX {name}_{column} ON {name} ({column})")
+    for record in records:
+        connection.execute(_insertion(kind), _values(record))
+
+
+def _insertion(kind: type[Record]) -> str:
+    return f"INSERT INTO {table(kind)} VALUES ({', '.join('?' * (4 + len(columns(kind))))})"
+
+
+def _values(record: Record) -> tuple[Any, ...]:
+    more = (getattr(record, name) for name in columns(type(record)))
+    return record.id, encode(record), record.created_at, record.expires_at, *more
 
 
 def _waiter(timeout_s: float) -> Callable[[int], bool]:
