@@ -68,6 +68,7 @@ class Settings:
     unique_identifiers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     software_version: str = "0.1.0"
     oauth: OAuth | None = None
+    treatment_days: int = 180
 
 
 _RECHECK_S: Final = 0.5
@@ -122,9 +123,13 @@ class Server:
 
 
 class RequestContext:
-    """Who asks, and how the answer is wanted. Made once per request; a Bundle's entries share their Bundle's."""
+    """Who asks, and how the answer is wanted. Made once per request; a Bundle's entries share their Bundle's.
 
-    __slots__ = ("caller", "handling", "policy", "refreshed", "request_id")
+    `purpose` and `reason` are set by what is done for another purpose than the grant's (break the glass): a
+    v3-PurposeOfUse code and the words of the person, both for the audit alone.
+    """
+
+    __slots__ = ("caller", "handling", "policy", "purpose", "reason", "refreshed", "request_id")
 
     def __init__(
         self, policy: Policy, handling: str = "lenient", request_id: str = "", caller: Caller | None = None
@@ -134,6 +139,8 @@ class RequestContext:
         self.request_id = request_id
         self.caller = caller
         self.refreshed = False
+        self.purpose: str | None = None
+        self.reason: str | None = None
 
     @property
     def counted_for(self) -> str | None:

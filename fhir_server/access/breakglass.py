@@ -6,10 +6,10 @@ not kept here; the audit has it.
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from fhir_server.errors import Throttled
-from fhir_server.storage.protocol import Store
+from fhir_server.storage.protocol import Store, Transaction
 
 PERIOD_S: Final = 3600
 PER_DAY: Final = 20
@@ -25,19 +25,23 @@ def opened(store: Store, fhir_user: str, now_us: int) -> frozenset[str]:
 
 
 def open_record(
-    store: Store, fhir_user: str, patient: str, now_us: int, *, period_s: int = PERIOD_S, per_day: int = PER_DAY
+    transaction: Transaction,
+    fhir_user: str,
+    patient: str,
+    now_us: int,
+    *,
+    period_s: int = PERIOD_S,
+    per_day: int = PER_DAY,
 ) -> int:
-    """Opens a patient's record; returns until when (microseconds). Raises Throttled (429) above `per_day` in 24
-    hours."""
+    """Opens a patient's record; returns until when (microseconds).
 
-    def change(old: Any | None) -> Any:
-        kept = [one for one in (old or {}).get("opened", ()) if one["at"] > now_us - _DAY_US]
-        if len(kept) >= per_day:
-            wait = (min(one["at"] for one in kept) + _DAY_US - now_us) // _SECOND
-            raise Throttled(
-                f"At most {per_day} records can be opened in 24 hours.", headers={"Retry-After": str(max(wait, 1))}
-            )
-        return {"opened": [*kept, {"patient": patient, "at": now_us, "until": now_us + period_s * _SECOND}]}
-
-    store.update_meta(f"btg/{fhir_user}", change)
-    return now_us + period_s * _SECOND
+    Raises Throttled (429) above `per_day` in 24 hours.
+    """
+    key = f"btg/{fhir_user}"
+    kept = [one for one in (transaction.get_meta(key) or {}).get("opened", ()) if one["at"] > now_us - _DAY_US]
+    if len(kept) >= per_day:
+        wait = (min(one["at"] for one in kept) + _DAY_US - now_us) // _SECOND
+        raise Throttled(f"At most {per_day} records can be opened in 24 hours.", retry_after_s=wait)
+    until = now_us + period_s * _SECOND
+    transaction.put_meta(key, {"opened": [*kept, {"patient": patient, "at": now_us, "until": until}]})
+    return until

@@ -72,6 +72,12 @@ def compile_policy(
     return made
 
 
+def role_of(policy: Policy) -> RolePolicy | None:
+    """The role policy that a Policy was compiled from; None for another's."""
+    granted = (policy.actions or {}).get("r")
+    return granted.role if isinstance(granted, Granted) else None
+
+
 @lru_cache(maxsize=256)
 def _moments(role: RolePolicy) -> frozenset[str]:
     return frozenset(name for rule in role.rules for name in rule.variables())
@@ -92,6 +98,11 @@ class Granted(Mapping[str, ast.Node]):
         self._action = action
         self._types = compiler.types(action)
         self._nodes: dict[str, ast.Node] = {}
+
+    @property
+    def role(self) -> RolePolicy:
+        """The role policy that this comes from."""
+        return self._compiler.role
 
     def __getitem__(self, resource_type: str) -> ast.Node:
         node = self._nodes.get(resource_type)
@@ -117,7 +128,7 @@ class Compiler:
     def __init__(self, server: Server, grant: Grant, role: RolePolicy, snapshot: Snapshot, now_us: int) -> None:
         self._server = server
         self._grant = grant
-        self._role = role
+        self.role = role
         self._snapshot = snapshot
         self._now_us = now_us
         self._context = resolver(server.registry, server.extractor.settings)
@@ -146,13 +157,13 @@ class Compiler:
         if patient in patients_of(self._snapshot.treated):
             return True
         return any(
-            rule.compartment is None and not rule.criteria and rule.applies("Patient", "r") for rule in self._role.rules
+            rule.compartment is None and not rule.criteria and rule.applies("Patient", "r") for rule in self.role.rules
         )
 
     def types(self, action: str) -> frozenset[str]:
         """The types on which rules and scopes together give that action."""
         wanted = frozenset(scope.type for scope in self._scopes if action in scope.actions)
-        return _types(self._role, wanted, action)
+        return _types(self.role, wanted, action)
 
     def node(self, resource_type: str, action: str) -> ast.Node:
         """What a resource of that type must satisfy; NOTHING when the type is granted to no avail."""
@@ -174,7 +185,7 @@ class Compiler:
         if found is None:
             found = self._role_nodes[key] = either(
                 self._of_rule(rule, resource_type, launched)
-                for rule in self._role.rules
+                for rule in self.role.rules
                 if rule.applies(resource_type, action)
             )
         return found
@@ -377,4 +388,4 @@ def negated(node: ast.Node) -> ast.Node:
     return ast.NOTHING if node == ast.EVERYTHING else ast.Not(node)
 
 
-__all__ = ["Compiler", "Granted", "both", "compile_policy", "either", "negated"]
+__all__ = ["Compiler", "Granted", "both", "compile_policy", "either", "negated", "role_of"]

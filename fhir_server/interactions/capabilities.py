@@ -65,11 +65,7 @@ def statement(server: Server, mode: str = "full") -> dict[str, Any]:
     normative = mode == "normative"
     from fhir_server.interactions.dispatch import OPERATIONS  # dispatch imports this module
 
-    everywhere = [
-        {"name": one.name, "definition": one.definition}
-        for one in OPERATIONS.values()
-        if "type" in one.levels or "instance" in one.levels
-    ]
+    operations = [one for one in OPERATIONS.values() if "type" in one.levels or "instance" in one.levels]
     resources = []
     for name in TYPES:
         described = server.registry.describe(name)
@@ -88,7 +84,11 @@ def statement(server: Server, mode: str = "full") -> dict[str, Any]:
             "searchInclude": described["searchInclude"],
             "searchRevInclude": described["searchRevInclude"],
             "searchParam": described["searchParam"],
-            "operation": everywhere,
+            "operation": [
+                {"name": one.name, "definition": one.definition}
+                for one in operations
+                if one.types is None or name in one.types
+            ],
         }
         if normative:
             resource = {key: value for key, value in resource.items() if key not in _TRIAL_USE}

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple
 from fhir_server.context import FhirRequest, FhirResponse
 from fhir_server.errors import BadRequest, FhirError, MethodNotAllowed, NotFound
 from fhir_server.interactions import binary, bundle, capabilities, create, delete, history, patch, read, search, update
-from fhir_server.interactions.operations import meta, reindex, validate
+from fhir_server.interactions.operations import breakglass, meta, reindex, validate
 from fhir_server.repository import Repository, Result, Write
 from fhir_server.resources.types import COMPARTMENTS, TYPE_SET, is_id
 
@@ -51,6 +51,8 @@ class Operation:
     definition: str
     plan: Plan | None = None
     answer: Answer | None = None
+    types: tuple[str, ...] | None = None
+    """Resource types that know it; None for all."""
 
 
 class Target(NamedTuple):
@@ -147,6 +149,14 @@ OPERATIONS: Final[dict[str, Operation]] = {
             ("system", "type", "instance"),
             True,
             "https://hestia.example/fhir/OperationDefinition/reindex",
+        ),
+        Operation(
+            "break-the-glass",
+            breakglass.break_the_glass,
+            ("type", "instance"),
+            True,
+            breakglass.DEFINITION,
+            types=("Patient",),
         ),
     )
 }

@@ -148,3 +148,9 @@ def provision(effect: str, *actors: str, **more: Any) -> JSON:
     if actors:
         found["actor"] = [{"role": {"text": "recipient"}, "reference": ref(one)} for one in actors]
     return found
+
+
+def allergy(id: str, patient_id: str, **more: Any) -> JSON:
+    status = coded("active", "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical")
+    resource = {"resourceType": "AllergyIntolerance", "id": id, "clinicalStatus": status}
+    return {**resource, "code": {"text": "Penicillin"}, "patient": ref(f"Patient/{patient_id}"), **more}
