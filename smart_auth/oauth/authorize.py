@@ -92,7 +92,7 @@ def _check(server: Server, values: MultiDict[str, str], headers: Any, client: Cl
         if len(all_of_it) > 1:
             raise InvalidRequestError("A parameter is repeated.")  # RFC 6749 section 3.1
         if not is_text(all_of_it[0]):
-            raise InvalidRequestError("A parameter is too long or not text in UTF-8.")
+            raise InvalidRequestError("A parameter is too long or no text.")
         if all_of_it[0]:
             params[name] = all_of_it[0]
     for name, error in _UNSUPPORTED.items():
@@ -303,7 +303,9 @@ class Conversation:
 
         Every scope lies within the proposal: what is granted is what was shown.
         """
+        asked = [one.text for one in proposal.scope]
         kept = [one for one in granted if scopes.covers(proposal.scope, one)]
+        kept.sort(key=lambda one: asked.index(one.text) if one.text in asked else len(asked))
         if not kept:
             raise AccessDeniedError()
         words = {one.text for one in kept}

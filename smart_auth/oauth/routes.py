@@ -277,9 +277,12 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
         body = {"error": "temporarily_unavailable", "error_description": "Please repeat the request."}
         return _json(body, 503, {"Retry-After": str(_BUSY_S)})
 
-    @api.errorhandler(HTTPException)
     def other(error: HTTPException) -> Response:
-        return _json({"error": "invalid_request"}, error.code or 400)
+        code = error.code or 500
+        return _json({"error": "invalid_request" if code < 500 else "server_error"}, code)
+
+    for code in (400, 404, 405, 413, 415, 500):  # by code: the pages have handlers of their own for these
+        api.register_error_handler(code, other)
 
     return api
 

@@ -226,20 +226,20 @@ def read_form(request: Request) -> OAuthRequest:
 
 
 def single(values: MultiDict[str, str]) -> dict[str, str]:
-    """Parameters by name. Raises: InvalidRequestError for one that is repeated, too long, or not UTF-8."""
+    """Parameters by name. Raises: InvalidRequestError for one that is repeated, too long, or no text."""
     found = {}
     for name, all_of_it in values.lists():
         if len(all_of_it) > 1:
             raise InvalidRequestError("A parameter is repeated.")
         if not is_text(all_of_it[0]):
-            raise InvalidRequestError("A parameter is too long or not text in UTF-8.")
+            raise InvalidRequestError("A parameter is too long or no text.")
         found[name] = all_of_it[0]
     return found
 
 
 def is_text(value: str) -> bool:
-    """Whether a value is text of a sensible length. What was not UTF-8 was decoded to U+FFFD."""
-    return len(value) <= MAX_VALUE and "\ufffd" not in value and not any(ord(char) < 0x20 for char in value)
+    """Whether a value is text of a sensible length; bytes that are not UTF-8 stay percent-encoded and match nothing."""
+    return len(value) <= MAX_VALUE and not any(ord(char) < 0x20 for char in value)
 
 
 def bearer(headers: Any) -> str | None:
