@@ -12,6 +12,7 @@ from datetime import datetime
 from functools import lru_cache
 from typing import Final, cast
 
+from fhir_server import definitions
 from fhir_server.access import subjects
 from fhir_server.access.consents import Layers, Restriction
 from fhir_server.access.grant import Grant
@@ -20,7 +21,6 @@ from fhir_server.access.relations import Circle, Part, Snapshot, patients_of, re
 from fhir_server.authorize import OWNED, Action, Policy
 from fhir_server.context import Server
 from fhir_server.errors import FhirError
-from fhir_server.resources.types import TYPE_SET
 from fhir_server.search import ast
 from fhir_server.search.resolve import resolve, resolver
 from fhir_server.wire import instant
@@ -38,6 +38,7 @@ SENSITIVE: Final = (
 NEVER: Final = frozenset((("AuditEvent", "u"), ("AuditEvent", "d")))
 """Nobody rewrites the record of who did what."""
 
+_ALL: Final = frozenset(definitions.resource_types())
 _ABOVE: Final = {"N": ("R", "V"), "R": ("V",), "V": ()}
 _CACHED: Final = 512
 
@@ -355,7 +356,7 @@ def _token(system: str, code: str) -> str:
 @lru_cache(maxsize=512)
 def _types(role: RolePolicy, wanted: frozenset[str], action: str) -> frozenset[str]:
     found: set[str] = set()
-    candidates = TYPE_SET if "*" in wanted else wanted & TYPE_SET
+    candidates = _ALL if "*" in wanted else wanted & _ALL
     for rule in role.rules:
         if action in rule.interactions:
             found.update(name for name in candidates if name not in found and rule.applies(name, action))

@@ -456,5 +456,5 @@ def relations_of(server: Server) -> Relations:
     """The Relations of a server, made at first use."""
     found: Relations | None = server.cache.get("relations")
     if found is None:
-        found = server.cache["relations"] = Relations(server)
+        found = server.cache["relations"] = Relations(server, treatment_days=server.settings.treatment_days)
     return found

@@ -97,13 +97,15 @@ class Hospital:
         return compile_policy(self.server, grant, self.policies, self.clock.now, fresh=fresh)
 
     def sees(self, grant: Grant, *types: str) -> set[str]:
-        """Addresses of what a search over these types finds; the same by reading each."""
+        """Addresses of what a search over these types finds; it is what is visible one by one, decided in memory."""
         repository = Repository(self.server, RequestContext(self.policy(grant)))
         found = set()
         for name in types:
             if repository.context.policy.grants(name, "s"):
                 resolved = repository.resolve([("_count", "1000")], types=(name,))
                 found |= {stored.address for stored in repository.search(resolved.search).matches}
+        stored = self.server.store.scan(types=types, limit=1000)
+        assert found == {one.address for one in stored if repository.visible(one, "s")}
         return found
 
     def reads(self, grant: Grant, address: str) -> bool:
