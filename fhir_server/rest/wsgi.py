@@ -216,7 +216,7 @@ class FhirApplication:
                 raise BadRequest("The path is not valid UTF-8.", code="value") from None
         method: str = environ["REQUEST_METHOD"]
         segments = path[len(_PREFIX) :].split("/") if len(path) > len(_PREFIX) else []
-        caller = None
+        caller = Caller(self.policy)
         if self._gate is not None and method != "OPTIONS" and segments != ["metadata"]:
             # Before anything is said about the path: what exists is nobody's who does not say who asks.
             caller = self._enter(server, environ)
@@ -245,8 +245,7 @@ class FhirApplication:
         self._conditions(request, environ)
         if method in ("POST", "PUT", "PATCH"):
             self._body(request, environ, interaction)
-        policy = caller.policy if caller is not None else self.policy
-        context = RequestContext(policy, request.handling, request_id, caller)
+        context = RequestContext(caller.policy, request.handling, request_id, caller)
         response = self._run(interaction, Repository(server, context), request)
         encoding = environ.get("HTTP_ACCEPT_ENCODING")
         return render.render(

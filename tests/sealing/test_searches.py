@@ -6,8 +6,11 @@ from urllib.parse import quote
 
 import pytest
 
+from fhir_server.app import create_app
+from fhir_server.authorize import Policy
 from fhir_server.sealing import RESIDENT_ID
-from tests.sealing.conftest import KEY, NUMBER, SECOND, Build, number, patient
+from fhir_server.search.resolve import resolve
+from tests.sealing.conftest import KEY, MASK, NUMBER, SECOND, Build, number, patient
 from tests.support.http import Client
 
 TYPE = "http://terminology.hl7.org/CodeSystem/v2-0203"
@@ -190,3 +193,23 @@ def test_a_conditional_reference_finds_what_the_same_transaction_writes(client: 
     answer = client.post("", {"resourceType": "Bundle", "type": "transaction", "entry": entries})
     assert answer.status == 200, answer.body
     assert client.get("/Observation?subject=Patient/a").json["total"] == 1
+
+
+def test_a_policy_may_name_a_number(client: Client) -> None:
+    client.store(patient("a"), patient("b", SECOND))
+    client.put("/Patient/a", patient("a", gender="female"))
+    server = client.server
+    found = resolve(
+        [("identifier", TOKEN)], types=("Patient",), registry=server.registry, settings=server.extractor.settings
+    )
+    narrowed = Client(create_app(server, policy=Policy({"Patient": found.search.select.where})), server)
+    assert narrowed.get("/Patient").matches == ["a"]
+    assert narrowed.get("/Patient/b").status == 404
+    for path in ("/Patient/a", "/Patient/a/_history/1", "/Patient/a/_history"):
+        answer = narrowed.get(path)
+        assert answer.status == 200
+        assert MASK.encode() in answer.body
+        assert NUMBER.encode() not in answer.body
+    assert narrowed.put("/Patient/a", patient("a", MASK, gender="male")).status == 200
+    assert narrowed.put("/Patient/a", patient("a", SECOND)).status == 403
+    assert client.get("/Patient/a").json["gender"] == "male"
