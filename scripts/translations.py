@@ -6,6 +6,7 @@ then missing is printed, and a test fails until it is there.
 
 from __future__ import annotations
 
+import datetime
 import io
 from pathlib import Path
 from typing import Final
@@ -17,6 +18,8 @@ from babel.messages.pofile import read_po, write_po
 
 PACKAGE: Final = Path(__file__).resolve().parents[1] / "smart_auth"
 CATALOG: Final = PACKAGE / "web" / "translations" / "zh" / "LC_MESSAGES" / "messages.po"
+_NO_DATE: Final = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+"""In the head of the .mo file, which has to be the same for the same texts."""
 _METHODS: Final = [("**.py", "python"), ("**/templates/**.html", "jinja2.ext:babel_extract")]
 _KEYWORDS: Final = {"_": None, "N_": None, "gettext": None, "ngettext": (1, 2), "lazy_gettext": None}
 
@@ -40,6 +43,7 @@ def read() -> Catalog:
 def compiled(catalog: Catalog) -> bytes:
     """The .mo file of a catalog."""
     buffer = io.BytesIO()
+    catalog.creation_date = catalog.revision_date = _NO_DATE
     write_mo(buffer, catalog)
     return buffer.getvalue()
 
@@ -49,7 +53,7 @@ def missing(catalog: Catalog) -> list[str]:
     return [
         str(one.id)
         for one in catalog
-        if one.id and not (one.string if isinstance(one.string, str) else all(one.string))
+        if one.id and not (one.string if isinstance(one.string, str) else all(one.string or [""]))
     ]
 
 

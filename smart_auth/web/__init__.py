@@ -33,8 +33,9 @@ def register(app: Flask, auth: Auth) -> None:
     """Adds everything that `smart_auth.web` serves. The form cookie is signed with a key made of the vault's."""
     if not app.secret_key:
         app.secret_key = hashlib.sha256(auth.vault.digest("form cookie", "flask").encode()).digest()
-    app.config.setdefault("MAX_CONTENT_LENGTH", MAX_BODY)
     app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY,
+        MAX_FORM_MEMORY_SIZE=MAX_BODY,
         SESSION_COOKIE_NAME="__Host-hestia-form" if auth.settings.secure else "hestia-form",
         SESSION_COOKIE_HTTPONLY=True,
         SESSION_COOKIE_SAMESITE="Lax",

@@ -15,7 +15,7 @@ from smart_auth.context import ROLES, Auth
 from smart_auth.problems import Problem, UnusableValue
 from smart_auth.records import Account, Client, Key
 from smart_auth.web import words
-from smart_auth.web.forms import ActionForm, GrantRoleForm, SearchForm, StaffForm
+from smart_auth.web.forms import ActionForm, GrantRoleForm, SearchForm, StaffForm, choices
 from smart_auth.web.shell import Answer, address, administrator, current_account, current_role, page, recent, tell
 
 STAFF_ROLES: Final = tuple(role for role in ROLES if role != "patient")
@@ -60,7 +60,7 @@ def blueprint(auth: Auth) -> Blueprint:
     @recent(auth)
     def new_account() -> Answer:
         form = StaffForm()
-        form.role.choices = [(role, words.role_name(role)) for role in STAFF_ROLES]
+        form.role.choices = choices({role: words.role_name(role) for role in STAFF_ROLES})
         if not form.validate_on_submit():
             return page("admin_account_new.html", None, form, page="admin", tab="accounts")
         me, reference = current_account(), form.fhir_user.data.strip()
@@ -86,7 +86,7 @@ def blueprint(auth: Auth) -> Blueprint:
     def account(id: str) -> Answer:
         found = _one(id)
         form = GrantRoleForm(formdata=None)
-        form.role.choices = [(role, words.role_name(role)) for role in ROLES]
+        form.role.choices = choices({role: words.role_name(role) for role in ROLES})
         phone, email = auth.accounts.phone(found), auth.accounts.email(found)
         return page(
             "admin_account.html",
@@ -107,7 +107,7 @@ def blueprint(auth: Auth) -> Blueprint:
     @recent(auth)
     def grant_role(id: str) -> Answer:
         form = GrantRoleForm()
-        form.role.choices = [(role, words.role_name(role)) for role in ROLES]
+        form.role.choices = choices({role: words.role_name(role) for role in ROLES})
         if not form.validate_on_submit():
             flash(_("Choose a role, and say whose record it is."), "error")
             return redirect(url_for("admin.account", id=id), 303)

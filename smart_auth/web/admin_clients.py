@@ -49,7 +49,6 @@ def metadata_of(form: ClientForm, before: Client | None) -> Metadata:
 def add(pages: Blueprint, auth: Auth) -> None:
     """Adds the pages below /admin/clients."""
     clients = Clients(auth)
-    kinds = dict(CLIENT_KINDS)
 
     def _one(id: str) -> Client:
         found = clients.get(id)
@@ -63,7 +62,14 @@ def add(pages: Blueprint, auth: Auth) -> None:
         if isinstance(problem, UnusableValue):
             problem.field = _FIELDS.get(problem.field, problem.field)
         can = sentences(client.scope) if client is not None else []
-        values = {"page": "admin", "tab": "clients", "client": client, "kinds": kinds, "secret": secret, "can": can}
+        values = {
+            "page": "admin",
+            "tab": "clients",
+            "client": client,
+            "kinds": CLIENT_KINDS,
+            "secret": secret,
+            "can": can,
+        }
         return page("admin_client.html", problem, form, **values)
 
     def _filled(client: Client) -> ClientForm:
@@ -82,7 +88,7 @@ def add(pages: Blueprint, auth: Auth) -> None:
     @pages.get("/clients", endpoint="clients")
     @administrator
     def list_clients() -> Answer:
-        return page("admin_clients.html", page="admin", tab="clients", rows=clients.list(), kinds=kinds)
+        return page("admin_clients.html", page="admin", tab="clients", rows=clients.list(), kinds=CLIENT_KINDS)
 
     @pages.route("/clients/new", methods=["GET", "POST"])
     @administrator

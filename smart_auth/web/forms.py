@@ -5,6 +5,7 @@ A form for a step of a longer way holds what earlier steps asked in hidden field
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from flask_babel import lazy_gettext as _
@@ -18,12 +19,18 @@ from wtforms import (
     StringField,
     TextAreaField,
 )
+from wtforms.fields.choices import SelectChoice
 from wtforms.validators import EqualTo, InputRequired, Length, Optional, Regexp
 
 MAX_NAME: Final = 100
 MAX_LIST: Final = 20_000
 
 _REQUIRED: Final = _("Please fill this in.")
+
+
+def choices(labels: Mapping[str, Any]) -> list[SelectChoice]:
+    """The choices of a field: value and label."""
+    return [SelectChoice(value, label) for value, label in labels.items()]
 
 
 def _needed(longest: int = 320) -> list[Any]:
@@ -250,12 +257,12 @@ class GrantRoleForm(FlaskForm):
     )
 
 
-CLIENT_KINDS: Final = (
-    ("public", _("Public (runs in a browser or on a phone; no secret)")),
-    ("confidential-symmetric", _("Confidential, with a secret")),
-    ("confidential-asymmetric", _("Confidential, with keys")),
-    ("backend", _("Back-end service, with keys")),
-)
+CLIENT_KINDS: Final = {
+    "public": _("Public (runs in a browser or on a phone; no secret)"),
+    "confidential-symmetric": _("Confidential, with a secret"),
+    "confidential-asymmetric": _("Confidential, with keys"),
+    "backend": _("Back-end service, with keys"),
+}
 
 
 class ClientForm(FlaskForm):
@@ -264,7 +271,7 @@ class ClientForm(FlaskForm):
     name = StringField(_("Name of the app"), _needed(MAX_NAME))
     type = SelectField(
         _("Kind"),
-        choices=CLIENT_KINDS,
+        choices=choices(CLIENT_KINDS),
         validators=_needed(),
     )
     redirect_uris = TextAreaField(_("Redirect addresses, one a line"), _may(MAX_LIST), render_kw={"class": "code"})

@@ -27,6 +27,7 @@ from smart_auth.web.forms import (
     RoleForm,
     SecondFactorForm,
     TotpForm,
+    choices,
 )
 from smart_auth.web.pictures import enrolment
 from smart_auth.web.shell import (
@@ -209,7 +210,7 @@ def blueprint(auth: Auth) -> Blueprint:
             return redirect(url_for("login.form", next=then), 303)
         account = current_account()
         form = RoleForm(next=then)
-        form.role.choices = [(link.role, words.role_name(link.role)) for link in account.roles]
+        form.role.choices = choices({link.role: words.role_name(link.role) for link in account.roles})
         if not form.validate_on_submit():
             names = {link.role: auth.directory.display(link.fhir_user) or "" for link in account.roles}
             return page("login_role.html", None, form, names=names, now=found.role)
