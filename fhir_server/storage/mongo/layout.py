@@ -39,8 +39,10 @@ def version_id(address: str, version: int) -> str:
 
 def stored(raw: Raw) -> Stored:
     """A document of `resources` or `history` as the protocol gives it."""
+    # BSON's 64-bit integers are a class of their own, which search/match.py would not compare with ours.
+    updated = int(raw["updated"])
     return Stored(
-        raw["type"], raw["id"], raw["version"], raw["updated"], raw["method"], raw.get("body"), raw.get("registry", 0)
+        raw["type"], raw["id"], raw["version"], updated, raw["method"], raw.get("body"), raw.get("registry", 0)
     )
 
 
