@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from authlib.oauth2.rfc6749 import InvalidRequestError, OAuth2Error
+from authlib.oauth2.rfc6749 import InvalidClientError, InvalidRequestError, OAuth2Error
 from authlib.oauth2.rfc7662 import IntrospectionEndpoint
 
 from smart_auth.context import Auth
@@ -78,7 +78,11 @@ class Introspection(IntrospectionEndpoint):
         """A client, or the Verified token of the caller. Raises: InvalidClientError, InvalidBearerToken."""
         token = bearer(request.headers)
         if token is None:
-            return super().authenticate_endpoint_client(request)
+            try:
+                return super().authenticate_endpoint_client(request)
+            except InvalidClientError as error:
+                error.status_code = 401  # section 2.3, whatever method was tried
+                raise
         try:
             return self.server.auth.tokens.verify(token)
         except InvalidToken:
