@@ -136,6 +136,10 @@ class ReferenceKeys:
         match = _RELATIVE.fullmatch(text)
         if match is not None and match[1] in self._types:
             return f"{match[1]}/{match[2]}", match[1]
+        if "#" in text and _RELATIVE.fullmatch(text.partition("#")[0]) is not None:
+            # Only its container may refer to a contained resource (references.html#contained). The key is not the
+            # address of one: else a chain would lead into what another resource contains.
+            return f"{self._bases[0] if self._bases else ''}{text}#", ""
         match = _ABSOLUTE.fullmatch(text)
         return text, match[1] if match is not None and match[1] in self._types else ""
 
