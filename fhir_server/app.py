@@ -82,7 +82,7 @@ def create_server(
     registry = builtin()
     hooks = interceptors or Interceptors(claims=unique_identifiers(settings.unique_identifiers))
     if sealer is not None:
-        hooks = dataclasses.replace(hooks, claims=sealer.fold_claims(hooks.claims))
+        hooks = dataclasses.replace(hooks, claims=sealer.spread_claims(hooks.claims))
     server = Server(
         settings=settings,
         store=store,

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from fhir_server.errors import Unprocessable
 from fhir_server.gzipped import deflate, inflate, wrap
 from fhir_server.resources import jsonformat
-from fhir_server.search.values import SEALED, fold
+from fhir_server.search.values import SEALED
 from fhir_server.storage.writes import Stored, Version
 from smart_auth import scopes
 
@@ -100,6 +100,11 @@ def masked(number: str) -> str:
     return f"{number[:6]}********{number[14:]}" if len(number) == 18 else f"{number[:6]}******{number[12:]}"
 
 
+def _canonical(value: str) -> str:
+    """GB 11643 writes the check character as a capital X."""
+    return value.upper() if value[-1:] == "x" and _NUMBER.fullmatch(value) is not None else value
+
+
 # --- keys -------------------------------------------------------------------------------------------------------------
 
 
@@ -141,8 +146,8 @@ class Sealer:
         return {key.id: key.check for key in self._keys}
 
     def seal_value(self, value: str) -> str:
-        """The sealed text of a value; the same for the same value."""
-        return self._keys[0].seal(value)
+        """The sealed text of a value; the same for the same value, of which the check character is an X."""
+        return self._keys[0].seal(_canonical(value))
 
     def open_value(self, text: str) -> str | None:
         """The value of a sealed text; None when its key is missing."""
@@ -156,12 +161,9 @@ class Sealer:
             return None
 
     def forms(self, value: str) -> tuple[str, ...]:
-        """Every text that an identifier with this value may be stored as.
-
-        Tokens are compared without regard to case (search.html#token), so the check character X may be either.
-        """
-        values = dict.fromkeys((value, value.upper(), value.lower()))
-        return tuple(key.seal(one) for key in self._keys for one in values)
+        """The texts that an identifier with this value may be stored as, one per key."""
+        canonical = _canonical(value)
+        return tuple(key.seal(canonical) for key in self._keys)
 
     def opaque(self, name: str) -> str:
         """A name for a lock that tells nothing of the criteria that it serializes: numbers are few enough to be
@@ -233,12 +235,10 @@ class Sealer:
         )
         return opened
 
-    def fold_claims(self, claims: Claims) -> Claims:
-        """Claims over the numbers themselves: without regard to case, and under every key, so that a number sealed
-        under an older one stays unique.
-        """
+    def spread_claims(self, claims: Claims) -> Claims:
+        """The same claims under every key, so that a number sealed under an older one stays unique."""
 
-        def folded(resource_type: str, resource: dict[str, Any]) -> tuple[str, ...]:
+        def spread(resource_type: str, resource: dict[str, Any]) -> tuple[str, ...]:
             found = claims(resource_type, resource)
             if not any(SEALED in claim for claim in found):
                 return found
@@ -247,12 +247,12 @@ class Sealer:
 
                 def again(text: str, path: str, key: _Key = key) -> str:
                     value = self.open_value(text)
-                    return text if value is None else key.seal(fold(value))
+                    return text if value is None else key.seal(value)
 
                 made.update(dict.fromkeys(claims(resource_type, _walk(resource, resource_type, again, self.systems))))
             return tuple(made)
 
-        return folded
+        return spread
 
 
 # --- walking ----------------------------------------------------------------------------------------------------------

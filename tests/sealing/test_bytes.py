@@ -90,6 +90,12 @@ def test_masking_changes_nothing_but_the_number(build: Build, as_role: AsRole) -
     assert own == clear
 
 
+def test_the_check_character_is_stored_as_a_capital(client: Client) -> None:
+    client.store(patient("a", NUMBER.lower()), {"resourceType": "Patient", "id": "b", "identifier": [number("abcx")]})
+    assert shown(client.get("/Patient/a").json) == NUMBER
+    assert shown(client.get("/Patient/b").json) == "abcx"
+
+
 def test_a_transaction_answers_with_the_numbers(client: Client) -> None:
     entry = {"resource": patient("a"), "request": {"method": "PUT", "url": "Patient/a"}}
     bundle = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
