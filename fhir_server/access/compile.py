@@ -203,7 +203,7 @@ class Compiler:
         if any(part == ast.NOTHING for part in parts):
             return ast.NOTHING
         if rule.criteria:
-            pairs = expand(rule.criteria, self._variables(rule))
+            pairs = expand(rule.criteria, self._variables(rule), resource_type)
             if pairs is None:
                 return ast.NOTHING
             parts.append(self._search(resource_type, pairs))

@@ -220,14 +220,17 @@ def _meaning(server: Server, rule: Rule, path: str) -> list[str]:
     for name in rule.types if rule.types != ("*",) else ():
         if rule.compartment is not None and name not in known:
             found.append(f"{path}.types: {name} cannot be about a patient, and the rule has a compartment.")
-    examples: dict[str, tuple[str, ...]] = dict.fromkeys(COMPARTMENTS, ("Patient/example",))
-    examples.update(dict.fromkeys(VARIABLES - set(COMPARTMENTS), ("Practitioner/example",)))
-    examples.update({"%today": ("2020-01-01",), "%now": ("2020-01-01T00:00:00Z",), "%client": ("example",)})
-    pairs = expand(rule.criteria, examples)
-    assert pairs is not None
     for name in rule.types if rule.types != ("*",) else ("Patient",):
-        if not pairs:
+        if not rule.criteria:
             break
+        # A variable may be a reference to anything; here it is one to what is asked about.
+        examples: dict[str, tuple[str, ...]] = dict.fromkeys(VARIABLES, (f"{name}/example",))
+        examples.update(dict.fromkeys(COMPARTMENTS, ("Patient/example",)))
+        examples.update({"%today": ("2020-01-01",), "%now": ("2020-01-01T00:00:00Z",), "%client": ("example",)})
+        pairs = expand(rule.criteria, examples, name)
+        if pairs is None:
+            found.append(f"{path}.criteria: for {name}: a variable is never an id of that type.")
+            continue
         try:
             resolved = resolve(
                 pairs,
@@ -244,11 +247,13 @@ def _meaning(server: Server, rule: Rule, path: str) -> list[str]:
     return found
 
 
-def expand(criteria: Iterable[tuple[str, str]], values: Mapping[str, tuple[str, ...]]) -> list[tuple[str, str]] | None:
+def expand(
+    criteria: Iterable[tuple[str, str]], values: Mapping[str, tuple[str, ...]], resource_type: str
+) -> list[tuple[str, str]] | None:
     """Criteria with the variables' values in their place; None when one of them stands for nothing.
 
-    A variable alone between commas may have many values; within a value (``ge%today``) it needs one. For `_id` a
-    reference is its id.
+    A variable alone between commas may have many values; within a value (``ge%today``) it needs one. For `_id`, of
+    references only those to `resource_type` count, by their ids: Patient/1 and Person/1 may be two people.
     """
     pairs = []
     for name, value in criteria:
@@ -257,11 +262,14 @@ def expand(criteria: Iterable[tuple[str, str]], values: Mapping[str, tuple[str, 
             continue
         alternatives: list[str] = []
         for part in split_values(value):
-            if part in values:
-                alternatives += (_escaped(one, name) for one in values[part])
+            if part in values and name == "_id":
+                prefix = f"{resource_type}/"
+                alternatives += (one[len(prefix) :] for one in values[part] if one.startswith(prefix))
+            elif part in values:
+                alternatives += map(_escaped, values[part])
             elif all(len(values[one]) == 1 for one in _VARIABLE.findall(part)):
                 for variable in _VARIABLE.findall(part):
-                    part = part.replace(variable, _escaped(values[variable][0], name))
+                    part = part.replace(variable, _escaped(values[variable][0]))
                 alternatives.append(part)
         if not alternatives:
             return None
@@ -269,9 +277,7 @@ def expand(criteria: Iterable[tuple[str, str]], values: Mapping[str, tuple[str, 
     return pairs
 
 
-def _escaped(text: str, name: str) -> str:
-    if name == "_id":
-        text = text.rpartition("/")[2]
+def _escaped(text: str) -> str:
     for sign in ("\\", ",", "|", "$"):
         text = text.replace(sign, "\\" + sign)
     return text

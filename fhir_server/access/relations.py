@@ -6,6 +6,7 @@ commits something that touches it (`committed`, an after_commit hook that instal
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
@@ -107,39 +108,47 @@ def patients_of(circle: Circle) -> frozenset[str]:
 
 _touched: deque[tuple[int, frozenset[str] | None]] = deque(maxlen=_REMEMBERED)
 _sequence = 0
+_lock = threading.Lock()
+"""Workers may be threads of one process."""
 
 
 def committed(versions: Sequence[Version]) -> None:
     """An AfterCommit hook: remembers, for all servers of this process, whom these versions are about."""
-    global _sequence
     people: set[str] = set()
     relevant = wide = False
     for version in versions:
         if version.type in RELEVANT:
             relevant = True
-            # What a deleted resource said is not known here, nor are all actors of a Consent index entries.
-            wide = wide or version.body is None or version.type == "Consent"
+            # What a deleted resource said is not known here; not every actor of a Consent is in the index, and a
+            # RelatedPerson does not say whose it is.
+            wide = wide or version.body is None or version.type in ("Consent", "RelatedPerson")
             people.add(version.address)
             for document in version.documents:
                 people.update(key for _, key in document.keys if key.startswith(_PEOPLE))
     if relevant:
-        _sequence += 1
-        _touched.append((_sequence, None if wide else frozenset(people)))
+        _record(None if wide else frozenset(people))
 
 
 def touch() -> None:
     """Makes every Snapshot of this process old: something changed that is no resource."""
+    _record(None)
+
+
+def _record(people: frozenset[str] | None) -> None:
     global _sequence
-    _sequence += 1
-    _touched.append((_sequence, None))
+    with _lock:
+        _touched.append((_sequence + 1, people))
+        _sequence += 1
 
 
 def _still_good(since: int, interest: frozenset[str]) -> bool:
+    """Whether nothing that was committed after `since` touches these people."""
     if since == _sequence:
         return True
-    if not _touched or _touched[0][0] > since + 1:
-        return False
-    return all(people is not None and not people & interest for number, people in _touched if number > since)
+    with _lock:
+        if not _touched or _touched[0][0] > since + 1:
+            return False
+        return all(people is not None and not people & interest for number, people in _touched if number > since)
 
 
 # --- finding out ------------------------------------------------------------------------------------------------------
@@ -211,6 +220,7 @@ class Relations:
             made = known.snapshot
         interest = frozenset(
             (
+                *(one for one in (person, fhir_user) if one is not None),
                 *made.references,
                 *made.roles,
                 *made.organizations,

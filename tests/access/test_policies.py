@@ -71,6 +71,7 @@ GOOD: dict[str, Any] = {"types": ["Observation"], "interactions": "rs"}
         ({**GOOD, "criteria": "date=yesterday"}, "rules[0].criteria: for Observation:"),
         ({**GOOD, "criteria": "_count=1"}, "rules[0].criteria: for Observation: a parameter restricts nothing."),
         ({**GOOD, "types": ["Observation", "Slot"], "criteria": "status=final&code=x"}, "rules[0].criteria: for Slot:"),
+        ({**GOOD, "criteria": "_id=%patients"}, "rules[0].criteria: for Observation: a variable is never an id"),
         ({**GOOD, "types": ["Slot"], "compartment": "%patients"}, "rules[0].types: Slot cannot be about a patient"),
         ({"breakGlass": "yes"}, "rules[0].breakGlass: true or false"),
         ({"breakGlass": True, "types": ["Patient"]}, "rules[0].breakGlass: true or false"),
@@ -108,11 +109,17 @@ def test_rules_may_use_all_of_search(hospital: Hospital, rule: dict[str, Any]) -
 
 def test_variables_are_put_in_place() -> None:
     values = {"%patients": ("Patient/a", "Patient/b"), "%today": ("2026-01-01",), "%own": (), "%client": ("a,b",)}
-    assert policies.expand([("patient", "Patient/x,%patients")], values) == [
-        ("patient", "Patient/x,Patient/a,Patient/b")
-    ]
-    assert policies.expand([("_id", "%patients")], values) == [("_id", "a,b")]
-    assert policies.expand([("date", "ge%today")], values) == [("date", "ge2026-01-01")]
-    assert policies.expand([("identifier", "%client")], values) == [("identifier", "a\\,b")]
-    assert policies.expand([("patient", "%own")], values) is None
-    assert policies.expand([("status", "final")], values) == [("status", "final")]
+    values["%self"] = ("Patient/a", "Person/x")
+
+    def put(name: str, value: str, resource_type: str = "Patient") -> list[tuple[str, str]] | None:
+        return policies.expand([(name, value)], values, resource_type)
+
+    assert put("patient", "Patient/x,%patients") == [("patient", "Patient/x,Patient/a,Patient/b")]
+    assert put("date", "ge%today") == [("date", "ge2026-01-01")]
+    assert put("identifier", "%client") == [("identifier", "a\\,b")]
+    assert put("patient", "%own") is None
+    assert put("status", "final") == [("status", "final")]
+    # Ids are ids of a type: Person/a may be somebody else than Patient/a.
+    assert put("_id", "%patients") == [("_id", "a,b")]
+    assert put("_id", "%self", "Person") == [("_id", "x")]
+    assert put("_id", "%patients", "Person") is None
