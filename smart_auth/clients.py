@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from base64 import urlsafe_b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -341,8 +342,9 @@ def verifier(key: Mapping[str, Any], alg: str) -> ECKey | RSAKey | None:
         if alg == "ES384" and key.get("kty") == "EC" and key.get("crv") == "P-384":
             return ECKey.import_key({name: key[name] for name in ("kty", "crv", "x", "y")})
         if alg == "RS384" and key.get("kty") == "RSA":
-            found = RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")})
-            return found if found.raw_value.key_size >= MIN_RSA_BITS else None
+            if len(urlsafe_b64decode(key["n"] + "==")) * 8 < MIN_RSA_BITS:
+                return None
+            return RSAKey.import_key({name: key[name] for name in ("kty", "n", "e")})
     except (JoseError, ValueError, KeyError, TypeError):
         pass
     return None

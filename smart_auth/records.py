@@ -183,7 +183,7 @@ class Session(Record, kw_only=True, frozen=True):
 
 
 class Approval(Record, kw_only=True, frozen=True):
-    """What a person let an app do and wants remembered; `id` is ``account|client``."""
+    """What a person in one role let an app do and wants remembered; `id` is ``account|client|role``."""
 
     KIND: ClassVar[str] = "approval"
     INDEXED: ClassVar[tuple[str, ...]] = ("account", "client")
