@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -135,7 +136,8 @@ def _all(auth: Auth, kind: type[R]) -> list[R]:
 def _with_auth(settings: Settings, work: Callable[[Auth], T]) -> T:
     """Runs `work` with the authorization server of an existing store."""
     with opened(settings, must_exist=True) as server:
-        auth = make_auth(settings, server)
+        # Tokens name the base that the server goes by, whatever this shell's settings say.
+        auth = make_auth(dataclasses.replace(settings, base_url=server.settings.base_url), server)
         try:
             return work(auth)
         finally:

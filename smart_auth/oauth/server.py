@@ -18,7 +18,8 @@ from smart_auth.clients import AUTH_METHODS, BACKEND, Clients, redirect_allowed
 from smart_auth.context import Auth, AuthEvent
 from smart_auth.fetch import Fetcher, KeySets
 from smart_auth.launches import Launches
-from smart_auth.records import Client
+from smart_auth.records import Client, RefreshToken
+from smart_auth.tokens import digest
 
 MAX_VALUE: Final = 32_768
 """Characters of one parameter."""
@@ -117,6 +118,8 @@ class Server(AuthorizationServer):
         Raises: InvalidRequestError (several methods), InvalidClientError, limits' Throttled.
         """
         method, client_id = _method(request)
+        if method == "none" and not client_id and request.form.get("grant_type") == "refresh_token":
+            client_id = self._holder_of(request)
         counts = self.auth.accounts.limits
         counts.hit(limits.TOKEN_PER_CLIENT, f"{client_id}|{limits.network(request.address)}")
         try:
@@ -134,6 +137,16 @@ class Server(AuthorizationServer):
         request.auth_method = method
         request.client = client
         return client
+
+    def _holder_of(self, request: OAuthRequest) -> str:
+        """The public client whose refresh token this is, "" for none. RFC 6749 section 6 and SMART App Launch 2.2 list
+        no client_id in such a request, and SMART's own JavaScript client sends none.
+        """
+        token = self.auth.store.get(RefreshToken, digest(request.form.get("refresh_token", "")))
+        if token is None:
+            return ""
+        request.payload.data["client_id"] = token.client
+        return token.client
 
     def _by_secret(self, client_id: str, secret: str) -> RegisteredClient:
         client = self._query_client(client_id)

@@ -61,7 +61,7 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     database = mongodb.fresh_name()
     store = f"sqlite:///{directory / 'store.db'}" if request.param == "sqlite" else mongo_uri(database)
     try:
-        with Serving(directory, store, small_demo=True) as serving:
+        with Serving(directory, store, small_demo=True, auth="on") as serving:
             serving.ready(180)
             found = Demo(serving.base, serving.base.removesuffix("/fhir"), directory, store)
             found.described = json.loads(found.hestia("demo", "--json"))

@@ -42,7 +42,7 @@ def test_fhirclient_launches_reads_and_searches(demo: Demo, allow: Allow, client
     me = demo.account("patient")
     assert app.patient_id == me["patient"]
     assert Patient.read(me["patient"], app.server).birthDate is not None
-    found = Observation.where({"_count": "5"}).perform_resources(app.server)
+    found = list(Observation.where({"_count": "5"}).perform_resources_iter(app.server))
     assert found
     assert all(one.subject.reference == f"Patient/{me['patient']}" for one in found)
 

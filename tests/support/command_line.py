@@ -88,9 +88,11 @@ def free_port() -> int:
 
 
 class Serving:
-    """A `hestia serve` of a test; killed at the end whatever happens."""
+    """A `hestia serve` of a test; killed at the end whatever happens. Without access control unless `auth` is "on"."""
 
-    def __init__(self, cwd: Path, store: str, *, small_demo: bool = False, workers: int = 2, port: int = 0) -> None:
+    def __init__(
+        self, cwd: Path, store: str, *, small_demo: bool = False, workers: int = 2, port: int = 0, auth: str = "off"
+    ) -> None:
         self.port = port or free_port()
         self.base = f"http://127.0.0.1:{self.port}/fhir"
         self.process = start(
@@ -102,6 +104,7 @@ class Serving:
             HESTIA_WORKERS=str(workers),
             HESTIA_DEMO="on" if small_demo else "off",
             HESTIA_LOG="quiet",
+            HESTIA_AUTH=auth,
         )
 
     def __enter__(self) -> Serving:
