@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import re
+from pathlib import Path
 
 import pytest
 
@@ -126,3 +128,13 @@ def test_origins_can_be_listed(auth: Auth) -> None:
     assert known.headers["Access-Control-Allow-Origin"] == "https://app.example"
     assert "Origin" in known.headers["Vary"]
     assert "Access-Control-Allow-Origin" not in http.get(SMART, headers={"Origin": "https://x.example"}).headers
+
+
+def test_reference_names_every_capability_and_endpoint(hospital: Hospital) -> None:
+    """What docs/smart.md says is what the server says."""
+    text = (Path(__file__).resolve().parents[2] / "docs" / "smart.md").read_text(encoding="utf-8")
+    listed = text[text.index("Capabilities:") :].partition("\n\n")[0]
+    assert re.findall(r"`([a-z0-9-]+)`", listed) == list(CAPABILITIES)
+    for name, address in hospital.app.test_client().get(OPENID).get_json().items():
+        if name.endswith(("_endpoint", "_uri")):
+            assert f"`{address.removeprefix('https://example.org')}`" in text
