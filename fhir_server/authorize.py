@@ -142,12 +142,63 @@ def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
     types, predicate = policy._narrowed(select.types, "s")
     if predicate != ast.EVERYTHING:
         # The policy's part comes last: of two conditions that select alike, the stores begin with the first.
-        where = predicate if where == ast.EVERYTHING else ast.And((*_parts(where), *_parts(predicate)))
+        asked = _parts(where)
+        kept = [part for part in _parts(predicate) if not implied(part, asked)]
+        where = asked[0] if len(asked) == 1 and not kept else ast.And((*asked, *kept))
     return replace(select, types=types, where=where)
 
 
 def _parts(node: ast.Node) -> tuple[ast.Node, ...]:
     return node.parts if isinstance(node, ast.And) else (node,)
+
+
+def implied(node: ast.Node, facts: tuple[ast.Node, ...]) -> bool:
+    """Whether a part of a policy holds because of what is searched for: whoever asks about one of the patients that
+    the policy names need not be told so twice.
+    """
+    match node:
+        case ast.And(parts):
+            return all(implied(part, facts) for part in parts)
+        case ast.Or(parts):
+            return any(implied(part, facts) for part in parts)
+        case ast.Exists(params, shape, test):
+            return any(
+                isinstance(fact, ast.Exists)
+                and fact.shape == shape
+                and set(fact.params) <= set(params)
+                and _covers(test, fact.test)
+                for fact in facts
+            )
+        case ast.Field(name):
+            return any(
+                isinstance(fact, ast.Field)
+                and fact.name == name
+                and node.op in ("=", "in")
+                and fact.op in ("=", "in")
+                and _values(fact) <= _values(node)
+                for fact in facts
+            )
+        case _:
+            return False
+
+
+def _covers(wide: ast.Test, narrow: ast.Test) -> bool:
+    """Whether whatever passes `narrow` passes `wide`, as far as lists of keys are compared."""
+    if wide == narrow:
+        return True
+    return (
+        isinstance(wide, ast.Compare)
+        and isinstance(narrow, ast.Compare)
+        and wide.column == narrow.column == "key"
+        and wide.op in ("=", "in")
+        and narrow.op in ("=", "in")
+        and _values(narrow) <= _values(wide)
+    )
+
+
+def _values(comparison: ast.Compare | ast.Field) -> frozenset[ast.Scalar]:
+    value = comparison.value
+    return frozenset(value) if isinstance(value, tuple) else frozenset((value,))
 
 
 def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:

@@ -71,7 +71,11 @@ class Repository:
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version as it is stored, if the caller may read it; not for Binary."""
         select = authorize.permitted(self.context.policy, resource_type, "r")
-        where = ast.And((ast.Field("id", "=", resource_id), select.where))
+        named = ast.Field("id", "=", resource_id)
+        if authorize.implied(select.where, (named,)):
+            stored = self._reader.read(resource_type, resource_id)
+            return stored if stored is not None and stored.body is not None else None
+        where = ast.And((named, select.where))
         page = self._reader.search(ast.Search(replace(select, where=where), count=1))
         return page.matches[0] if page.matches else None
 
@@ -348,10 +352,14 @@ class Repository:
 
     def _shown(self, stored: Stored) -> Stored:
         """The version with its sealed numbers in clear or masked, as the caller may see them."""
+        if self.context.seen is not None:
+            self.context.seen.append((stored.type, stored.id, stored.version))
         return sealing.shown(self.server.sealer, stored, self.context.caller)
 
     def _all_shown(self, page: list[Stored]) -> list[Stored]:
         """The same for a page, whose members are only looked into."""
+        if self.context.seen is not None:
+            self.context.seen += [(stored.type, stored.id, stored.version) for stored in page]
         if not any(stored.body is not None and sealing.is_marked(stored.body) for stored in page):
             return page
         return [sealing.shown(self.server.sealer, stored, self.context.caller, compress=False) for stored in page]

@@ -215,17 +215,31 @@ def _named_addresses(select: Select) -> list[str]:
     """The addresses that every selected resource is one of, where the Select names ids: ``_id=x`` on given types."""
     if select.contained != "no" or select.types is None:
         return []
-    for part in select.where.parts if isinstance(select.where, And) else (select.where,):
-        if isinstance(part, And):
-            found = _named_addresses(Select(select.types, part))
-            if found:
-                return found
-        if isinstance(part, Field) and part.name == "id" and part.op in ("=", "in"):
-            values = part.value if isinstance(part.value, tuple) else (part.value,)
-            ids = [value for value in values if isinstance(value, str) and _storable(value)]
-            if 0 < len(ids) * len(select.types) <= _NAMED:
-                return [f"{type_name}/{id_}" for type_name in select.types for id_ in ids]
-    return []
+    ids = _named_ids(select.where)
+    if ids is None or not 0 < len(ids) * len(select.types) <= _NAMED:
+        return []
+    return [f"{type_name}/{id_}" for type_name in select.types for id_ in ids]
+
+
+def _named_ids(node: Node) -> dict[str, None] | None:
+    """The ids of which whatever satisfies a node has one; None where it names none."""
+    match node:
+        case Field(name="id", op="=" | "in", value=value):
+            values = value if isinstance(value, tuple) else (value,)
+            return {one: None for one in values if isinstance(one, str) and _storable(one)}
+        case And(parts):
+            named = [found for part in parts if (found := _named_ids(part)) is not None]
+            return min(named, key=len) if named else None
+        case Or(parts):
+            union: dict[str, None] = {}
+            for part in parts:
+                found = _named_ids(part)
+                if found is None:
+                    return None
+                union.update(found)
+            return union if parts else None
+        case _:
+            return None
 
 
 def _state(mode: Mode) -> Any:

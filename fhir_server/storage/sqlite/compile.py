@@ -37,7 +37,7 @@ from fhir_server.search.ast import (
     Test,
 )
 from fhir_server.storage.limits import alternatives
-from fhir_server.storage.sqlite.terms import UNITS, Terms, first_tid, last_tid
+from fhir_server.storage.sqlite.terms import UNITS, Listed, Terms, first_tid, last_tid
 
 Sql = tuple[str, tuple[Any, ...]]
 """Text with ``?`` for each argument, in order."""
@@ -155,6 +155,37 @@ class Keys(Condition):
         if len(self.tids) == 1:
             return self._compiler.count_term(self.tids[0], limit)
         return self._compiler.count(self.driver(), limit)
+
+
+class ListedKeys(Condition):
+    """A key entry with one of the terms that a long list of keys stands for."""
+
+    driven = True
+
+    def __init__(self, compiler: Compiler, listed: Listed, types: frozenset[int]) -> None:
+        self._compiler = compiler
+        self._listed = listed
+        self.types = types
+
+    def predicate(self, document: Document) -> Sql:
+        tids = self._listed.tids
+        p = f"p{document.depth}"
+        return (
+            f"EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} "
+            f"AND {p}.tid BETWEEN ? AND ? AND +{p}.tid IN (SELECT value FROM carray(?)))",
+            (tids[0], tids[-1], apsw.carray(tids)),
+        )
+
+    def driver(self) -> Sql:
+        return "SELECT rid FROM posting WHERE tid IN (SELECT value FROM carray(?))", (apsw.carray(self._listed.tids),)
+
+    def count(self, limit: int) -> int:
+        listed = self._listed
+        now = time.monotonic()
+        if now > listed.expires or (listed.count >= listed.counted and limit > listed.counted):
+            listed.count = self._compiler.count(self.driver(), limit)
+            listed.counted, listed.expires = limit, now + COUNTS_KEPT_S
+        return min(listed.count, limit)
 
 
 class KeyScan(Condition):
@@ -334,6 +365,28 @@ class Rids(Condition):
 
     def count(self, limit: int) -> int:
         return min(limit, len(self._rids))
+
+
+class Addresses(Condition):
+    """One of some resources, named by their addresses, which are looked up only when the condition drives."""
+
+    driven = True
+
+    def __init__(self, addresses: tuple[str, ...]) -> None:
+        self._addresses = addresses
+
+    def predicate(self, document: Document) -> Sql:
+        return f"{document.column('address')} IN (SELECT value FROM carray(?))", (apsw.carray(self._addresses),)
+
+    def driver(self) -> Sql:
+        return (
+            "SELECT r.rid AS rid FROM carray(?) x CROSS JOIN resource r INDEXED BY resource_address "
+            "ON r.address = x.value WHERE r.state = 1",
+            (apsw.carray(self._addresses),),
+        )
+
+    def count(self, limit: int) -> int:
+        return min(limit, len(self._addresses))
 
 
 class LinkProbe(Condition):
@@ -670,6 +723,11 @@ class Compiler:
         if type(test) is Compare and test.op == "=" and test.column == "key":
             tids = [tid for param in params if (tid := self._terms.find(param, test.value)) is not None]  # type: ignore[arg-type]
             return Keys(self, tids, types) if tids else NEVER
+        if type(test) is Compare and test.op == "in" and test.column == "key" and len(test.value) > 8:  # type: ignore[arg-type]
+            listed = self._terms.listed(params, test.value)  # type: ignore[arg-type]
+            if len(listed.tids) > 1:
+                return ListedKeys(self, listed, types)
+            return Keys(self, tuple(listed.tids), types) if listed.tids else NEVER
         if test == AllOf(()):
             return KeyScan(self, params, (), types)
         found, texts = self._resolve(params, alternatives(test))
@@ -852,6 +910,8 @@ class Compiler:
             if name == "id":
                 names = self._terms.type_numbers().values() if types is None else map(self._terms.type_name, types)
                 values = [f"{type_name}/{one}" for type_name in names for one in values]
+            if len(values) > 8 and contained == "no":
+                return Addresses(tuple(values))
             rows = (
                 self._execute(
                     "SELECT DISTINCT r.rid, r.type FROM carray(?) x CROSS JOIN resource r INDEXED BY "

@@ -22,10 +22,12 @@ from fhir_server.storage.protocol import SearchPage
 from fhir_server.storage.sqlite.compile import (
     ALWAYS,
     NEVER,
+    Any_,
     Compiler,
     Condition,
     Document,
     Keys,
+    ListedKeys,
     Selection,
     Sql,
     carray,
@@ -323,7 +325,8 @@ class Searcher:
         universe = self._universe(selection)
         # Walking probes limit * universe / matches documents, mostly in pages at hand; collecting looks up the value of
         # every match where its resource lies, which is dearer.
-        most = max(200, int(sqrt(limit * universe / PROBE_COST)))
+        cost = 1.0 if any(isinstance(part, (ListedKeys, Any_)) for part in selection.parts) else PROBE_COST
+        most = max(200, int(sqrt(limit * universe / cost)))
         best, matches = self._best(selection, max(most * 16, 2000))
         if best is not None and matches < most:
             return None

@@ -6,7 +6,9 @@ running write transaction has added is kept apart until it commits.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import apsw
 
@@ -15,6 +17,7 @@ SERIALS = 1 << SERIAL_BITS
 UNITS = 0
 """The param number under which units of range entries are terms."""
 CACHED_TERMS = 50_000
+CACHED_LISTS = 500
 
 
 def first_tid(param: int) -> int:
@@ -27,6 +30,21 @@ def last_tid(param: int) -> int:
     return (param << SERIAL_BITS) | (SERIALS - 1)
 
 
+@dataclass(slots=True)
+class Listed:
+    """The terms that a long list of keys stands for: what a policy asks again with every search.
+
+    `tids` ascending; `missing` are (param, key) pairs that no document had yet. `count` is the number of entries, as
+    far as `counted`, and good until `expires` (time.monotonic).
+    """
+
+    tids: array[int]
+    missing: list[tuple[int, str]]
+    count: int = 0
+    counted: int = -1
+    expires: float = 0.0
+
+
 class Terms:
     """Numbers of terms, types and params, cached per connection."""
 
@@ -36,6 +54,7 @@ class Terms:
         self._types: dict[str, int] = {}
         self._names: dict[int, str] = {}
         self._params: dict[int, int] = {}
+        self._lists: dict[tuple[tuple[int, ...], tuple[str, ...]], Listed] = {}
         self._writing = False
         self._new_tids: dict[tuple[int, str], int] = {}
         self._new_types: dict[str, int] = {}
@@ -84,6 +103,29 @@ class Terms:
                         self._tids.clear()
                     self._tids[pair] = tid
         return tid
+
+    def listed(self, params: tuple[int, ...], keys: tuple[str, ...]) -> Listed:
+        """The terms of some keys under any of `params`; remembered, since terms only ever come to be."""
+        known = self._lists.get((params, keys)) if not self._writing else None
+        if known is not None and not known.missing:
+            return known
+        pairs = [(param, key) for param in params for key in keys] if known is None else known.missing
+        tids = set() if known is None else set(known.tids)
+        missing = []
+        for pair in pairs:
+            tid = self.find(*pair)
+            if tid is None:
+                missing.append(pair)
+            else:
+                tids.add(tid)
+        if known is not None and len(missing) == len(known.missing):
+            return known
+        found = Listed(array("q", sorted(tids)), missing)
+        if not self._writing:
+            if len(self._lists) >= CACHED_LISTS:
+                self._lists.clear()
+            self._lists[(params, keys)] = found
+        return found
 
     def type_number(self, name: str) -> int | None:
         """The number of a resource type, None when the store never held one."""

@@ -1,0 +1,74 @@
+"""Long lists of keys and ids, as policies are made of: the same list is asked again and again while the store
+changes.
+"""
+
+import pytest
+
+from fhir_server.storage.protocol import Store, Transaction
+from tests.support.given import (
+    CODE,
+    SUBJECT,
+    And,
+    Compare,
+    Exists,
+    Field,
+    Not,
+    Or,
+    Put,
+    apply,
+    delete,
+    find,
+    given,
+    put,
+)
+
+PATIENTS = tuple(f"Patient/{number}" for number in range(20))
+ABOUT = Exists((SUBJECT,), "key", Compare("key", "in", PATIENTS))
+PULSE = Exists((CODE,), "key", Compare("key", "=", "pulse\x1f"))
+IDS = Field("id", "in", tuple(str(number) for number in range(20)))
+
+
+def observation(number: int, subject: str, code: str = "pulse\x1f") -> Put:
+    return put(f"Observation/{number}", [(CODE, code), (SUBJECT, subject)])
+
+
+def test_a_list_finds_what_comes_later(store: Store) -> None:
+    assert find(store, "Observation", ABOUT) == []
+    given(store, [observation(1, "Patient/3"), observation(2, "Patient/77")])
+    assert find(store, "Observation", ABOUT) == ["Observation/1"]
+    given(store, [observation(3, "Patient/4"), observation(4, "Patient/5", "other\x1f")])
+    assert find(store, "Observation", ABOUT) == ["Observation/1", "Observation/3", "Observation/4"]
+    assert find(store, "Observation", And((PULSE, ABOUT))) == ["Observation/1", "Observation/3"]
+    given(store, [delete("Observation/1"), observation(3, "Patient/77")])
+    assert find(store, "Observation", ABOUT) == ["Observation/4"]
+    assert find(store, "Observation", And((PULSE, Not(ABOUT)))) == ["Observation/2", "Observation/3"]
+
+
+def test_a_list_of_ids_finds_what_is_there(store: Store) -> None:
+    given(store, [put(f"Patient/{number}") for number in (3, 5, 21)] + [observation(3, "Patient/3")])
+    assert find(store, "Patient", IDS) == ["Patient/3", "Patient/5"]
+    assert find(store, "Patient", Not(IDS)) == ["Patient/21"]
+    assert find(store, "Patient", Or((IDS, Field("id", "=", "21")))) == ["Patient/3", "Patient/5", "Patient/21"]
+    assert find(store, "Patient", And((IDS, Field("id", "=", "5")))) == ["Patient/5"]
+    assert find(store, "Patient", And((IDS, Field("id", "=", "21")))) == []
+    assert find(store, "Observation", IDS) == ["Observation/3"]
+    given(store, [delete("Patient/3")])
+    assert find(store, "Patient", IDS) == ["Patient/5"]
+    assert find(store, "Patient", Not(IDS)) == ["Patient/21"]
+
+
+def test_a_list_within_a_transaction_forgets_what_is_rolled_back(store: Store) -> None:
+    class Stop(Exception):
+        pass
+
+    given(store, [observation(1, "Patient/3")])
+
+    def work(transaction: Transaction) -> None:
+        apply(transaction, [observation(9, "Patient/9")])
+        assert find(transaction, "Observation", ABOUT) == ["Observation/1", "Observation/9"]
+        raise Stop
+
+    with pytest.raises(Stop):
+        store.transact(work)
+    given(store, [observation(2, "Patient/4")])
+    assert find(store, "Observation", ABOUT) == ["Observation/1", "Observation/2"]
