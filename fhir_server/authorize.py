@@ -116,6 +116,7 @@ def narrow(search: ast.Search, policy: Policy) -> ast.Search:
     """
     if policy.everything:
         return search
+    require(policy, search.select.types, "s")
     select = narrow_select(search.select, policy)
     if search.select.contained != "no" and policy.predicate(search.select.types, "s") != ast.EVERYTHING:
         raise NotSupported("`_contained` is not offered to callers who do not see everything.")
@@ -135,10 +136,11 @@ def require(policy: Policy, types: tuple[str, ...] | None, action: Action) -> No
 
 def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
     """Binds only resources that the policy lets be found, here and in every Select below. Raises Forbidden (403)."""
+    if select.contained == "only":
+        # What is contained in a resource is seen with it, and needs no grant of its own.
+        return replace(select, where=_narrow_node(select.where, policy))
     require(policy, select.types, "s")
     where = _narrow_node(select.where, policy)
-    if select.contained == "only":
-        return replace(select, where=where)
     types, predicate = policy._narrowed(select.types, "s")
     if predicate != ast.EVERYTHING:
         # The policy's part comes last: of two conditions that select alike, the stores begin with the first.

@@ -222,6 +222,15 @@ def test_includes(client: Client, role: Role) -> None:
         }
 
 
+def test_a_question_about_ones_own_references_needs_no_grant_of_their_target(client: Client, role: Role) -> None:
+    for path in ("/Observation?patient:missing=false", "/Observation?patient=Patient/a,Patient/c"):
+        answer = client.get(path)
+        assert answer.status == (200 if role.grants("Observation", "s") else 403)
+        if answer.status == 200:
+            mine = findable(role, "Observation")
+            assert found(answer) == {one for one in mine if "missing" in path or OBSERVATIONS[one] in ("a", "c")}
+
+
 def test_sorts(client: Client, role: Role, shared: Clients) -> None:
     for rule in ("date", "-date", "patient", "-_id", "code,-date"):
         answer = client.get(f"/Observation?_sort={rule}")

@@ -196,10 +196,12 @@ class Searcher:
             # Collecting m rids costs m; walking n documents of which m match costs about limit * n / m probes.
             most = int(sqrt(limit * PROBE_COST * (self._size(None) + 1))) + 200
             if len(parts) == 1 and parts[0].driven and not selection.guards(document := Document("d.rid", None, 0)):
-                text, arguments = parts[0].driver()
-                collected = self._execute(f"{text} LIMIT ?", (*arguments, most)).fetchall()
-                if len(collected) < most:
-                    return self._rows_of(collected, floor, limit)
+                # How much a long list or alternatives select is remembered, and need not be collected to be known.
+                if not isinstance(parts[0], (ListedKeys, Any_)) or parts[0].count(most) < most:
+                    text, arguments = parts[0].driver()
+                    collected = self._execute(f"{text} LIMIT ?", (*arguments, most)).fetchall()
+                    if len(collected) < most:
+                        return self._rows_of(collected, floor, limit)
             else:
                 driver, _ = self._best(selection, most)
             if driver is None:
