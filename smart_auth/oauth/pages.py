@@ -34,7 +34,8 @@ from smart_auth.web.shell import current_account, current_session
 from smart_auth.web.views import PickView, allow_redirect, login_path
 
 MAX_BODY: Final = 256 * 1024
-PER_ADDRESS: Final = limits.Limit("authorize-address", 120, 60)
+PER_ADDRESS: Final = limits.Limit("authorize-address", 600, 60)
+"""Everybody in a hospital may come from one address, and an authorization takes a handful of requests."""
 _SHOWN: Final = 200
 
 
@@ -66,7 +67,7 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
     @pages.route(AUTHORIZE, methods=["GET", "POST"])
     def authorize() -> Response:
         """RFC 6749 section 3.1: GET has to be supported, POST may be; SMART's `authorize-post`."""
-        values = request.args if request.method == "GET" else request.form
+        values = request.form if request.method == "POST" else request.args
         try:
             asked, _grant = check(server, values, request.headers)
             params = asked.payload.data

@@ -242,8 +242,8 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
     @api.before_request
     def bound() -> None:
         request.max_content_length = MAX_BODY
-        if request.path == INTROSPECT:
-            counts.hit_address(_INTROSPECTIONS, request.remote_addr or "")
+        if request.path in (INTROSPECT, LAUNCH) and bearer(request.headers) is not None:
+            counts.hit_address(_BEARERS, request.remote_addr or "")
 
     @api.after_request
     def admit_browsers(response: Response) -> Response:
@@ -287,7 +287,7 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
     return api
 
 
-_INTROSPECTIONS: Final = limits.Limit("introspect-address", 1200, 60)
+_BEARERS: Final = limits.Limit("bearer-address", 1200, 60)
 _NO_STORE: Final = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 
 

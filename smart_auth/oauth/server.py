@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from base64 import b64decode, urlsafe_b64decode
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 from urllib.parse import unquote_plus
@@ -23,6 +25,9 @@ from smart_auth.tokens import digest
 
 MAX_VALUE: Final = 32_768
 """Characters of one parameter."""
+PROVEN: Final = 256
+"""Client secrets that a worker remembers as right: argon2id takes too long for a resource server's every request."""
+INTROSPECTION_PER_CLIENT: Final = limits.Limit("introspection-client", 6000, 60)
 FORM: Final = "application/x-www-form-urlencoded"
 
 
@@ -102,6 +107,7 @@ class Server(AuthorizationServer):
         self.clients = Clients(auth)
         self.launches = Launches(auth)
         self.key_sets = KeySets(Fetcher(auth.settings.fetch_allow), auth.clock)
+        self._proven: OrderedDict[bytes, None] = OrderedDict()
         super().__init__(query_client=self._query_client, save_token=lambda token, request: None)
 
     def _query_client(self, client_id: str) -> RegisteredClient | None:
@@ -121,7 +127,8 @@ class Server(AuthorizationServer):
         if method == "none" and not client_id and request.form.get("grant_type") == "refresh_token":
             client_id = self._holder_of(request)
         counts = self.auth.accounts.limits
-        counts.hit(limits.TOKEN_PER_CLIENT, f"{client_id}|{limits.network(request.address)}")
+        limit = INTROSPECTION_PER_CLIENT if endpoint == "introspection" else limits.TOKEN_PER_CLIENT
+        counts.hit(limit, f"{client_id}|{limits.network(request.address)}")
         try:
             if method not in methods:
                 raise _refused(method, "This client authentication is not supported here.")
@@ -153,8 +160,15 @@ class Server(AuthorizationServer):
         if client is None or not client.check_endpoint_auth_method("client_secret_basic", "token"):
             passwords.verify(None, secret)
             raise _refused("client_secret_basic", "The client or its secret is not right.")
+        proof = hashlib.sha256(f"{client.record.secret_hash}\0{secret}".encode()).digest()
+        if proof in self._proven:
+            self._proven.move_to_end(proof)
+            return client
         if not client.check_client_secret(secret):
             raise _refused("client_secret_basic", "The client or its secret is not right.")
+        self._proven[proof] = None
+        if len(self._proven) > PROVEN:
+            self._proven.popitem(last=False)
         return client
 
     def tell(

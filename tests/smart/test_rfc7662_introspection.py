@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from smart_auth.clients import Clients
 from smart_auth.context import Auth
 from smart_auth.launches import Launches
 from smart_auth.records import Account
@@ -126,3 +127,11 @@ def test_holder_learns_of_the_own_token_an_administrator_of_all(hospital: Hospit
 def test_token_is_required(hospital: Hospital) -> None:
     response = ask(hospital, None)
     assert (response.status_code, response.get_json()["error"]) == (400, "invalid_request")
+
+
+def test_secret_that_was_replaced_is_not_remembered(hospital: Hospital) -> None:
+    token = hospital.browser("anna").tokens()["access_token"]
+    assert [ask(hospital, token).status_code for _ in range(2)] == [200, 200]
+    secret = Clients(hospital.auth).new_secret("symmetric", by="admin")
+    assert ask(hospital, token).status_code == 401
+    assert ask(hospital, token, basic(secret=secret)).status_code == 200

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +12,11 @@ import pytest
 from smart_auth.context import Auth
 from smart_auth.oauth.pages import PER_ADDRESS
 from smart_auth.records import Code, Grant, OneTime, RefreshToken
+from smart_auth.store.protocol import AuthStore
+from smart_auth.store.sqlite import open_store
 from smart_auth.tokens import InvalidToken
 from tests.support.accounts import RecordingAudit
-from tests.support.smart_apps import REDIRECT, Hospital, answered, request_of
+from tests.support.smart_apps import REDIRECT, Browser, Hospital, answered, request_of
 
 
 @pytest.fixture
@@ -65,6 +70,37 @@ def test_refresh_token_that_is_used_twice_ends_its_family(hospital: Hospital, au
         with pytest.raises(InvalidToken):
             hospital.auth.tokens.verify(token)
     assert audit.last("revoke").detail["why"] == "refresh-replay"
+
+
+@pytest.mark.parametrize("what", ["code", "refresh token"])
+def test_of_requests_at_the_same_time_one_gets_tokens_and_loses_them(
+    hospital: Hospital, tmp_path: Path, what: str
+) -> None:
+    """4.14.2 and RFC 6749 section 4.1.2 hold across workers, each with a store object of its own."""
+    anna = hospital.browser("anna")
+    secret = anna.code() if what == "code" else anna.tokens()["refresh_token"]
+    workers = []
+    for _ in range(3):
+        store = open_store(tmp_path / "hestia.db", clock=hospital.auth.clock)
+        workers.append(Browser(worker := Hospital(_beside(hospital.auth, store)), worker.app.test_client()))
+    start = threading.Barrier(len(workers))
+
+    def ask(browser: Browser) -> int:
+        start.wait()
+        return (browser.exchange(secret) if what == "code" else browser.refresh(secret)).status_code
+
+    with ThreadPoolExecutor(len(workers)) as pool:
+        statuses = sorted(pool.map(ask, workers))
+    for worker_browser in workers:
+        worker_browser.hospital.auth.store.close()
+    assert statuses == [200, 400, 400]
+    (grant,) = hospital.auth.store.find(Grant, account="anna")
+    assert grant.revoked_at is not None
+
+
+def _beside(auth: Auth, store: AuthStore) -> Auth:
+    """Another worker of the same authorization server."""
+    return Auth(auth.settings, store, auth.vault, auth.notifier, auth.directory, clock=auth.clock)
 
 
 def test_families_are_apart(hospital: Hospital) -> None:
