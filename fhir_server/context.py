@@ -18,7 +18,7 @@ from fhir_server.errors import Issue
 if TYPE_CHECKING:
     from fhir_server.access.caller import Caller
     from fhir_server.authorize import Policy
-    from fhir_server.interceptors import Interceptors
+    from fhir_server.interceptors import Interceptors, Recorder
     from fhir_server.sealing import Sealer
     from fhir_server.search.extract import Extractor
     from fhir_server.search.registry import Registry
@@ -100,6 +100,8 @@ class Server:
     interceptors: Interceptors
     cursor_key: bytes
     sealer: Sealer | None = None
+    recorder: Recorder | None = None
+    """Keeps the audit; None: nobody does."""
     clock: Callable[[], int] = clock
     new_id: Callable[[], str] = new_id
     registry_checked: float = 0.0
@@ -126,10 +128,22 @@ class RequestContext:
     """Who asks, and how the answer is wanted. Made once per request; a Bundle's entries share their Bundle's.
 
     `purpose` and `reason` are set by what is done for another purpose than the grant's (break the glass): a
-    v3-PurposeOfUse code and the words of the person, both for the audit alone.
+    v3-PurposeOfUse code and the words of the person, both for the audit alone. So are `address` (where the request
+    came from), `seen` ((type, id, version) of what was shown; None where nobody keeps the audit) and `events`.
     """
 
-    __slots__ = ("caller", "handling", "policy", "purpose", "reason", "refreshed", "request_id")
+    __slots__ = (
+        "address",
+        "caller",
+        "events",
+        "handling",
+        "policy",
+        "purpose",
+        "reason",
+        "refreshed",
+        "request_id",
+        "seen",
+    )
 
     def __init__(
         self, policy: Policy, handling: str = "lenient", request_id: str = "", caller: Caller | None = None
@@ -141,6 +155,9 @@ class RequestContext:
         self.refreshed = False
         self.purpose: str | None = None
         self.reason: str | None = None
+        self.address = ""
+        self.seen: list[tuple[str, str, int]] | None = None
+        self.events: list[Any] = []
 
     @property
     def counted_for(self) -> str | None:

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fhir_server.storage.protocol import Transaction
 from fhir_server.storage.writes import Version
+
+if TYPE_CHECKING:
+    from fhir_server.context import RequestContext
 
 BeforeCommit: TypeAlias = Callable[
     [Transaction, str, dict[str, Any] | None, dict[str, Any] | None], dict[str, Any] | None
@@ -30,6 +33,18 @@ Claims: TypeAlias = Callable[[str, dict[str, Any]], tuple[str, ...]]
 def no_claims(resource_type: str, resource: dict[str, Any]) -> tuple[str, ...]:
     """Nothing is unique."""
     return ()
+
+
+class Recorder(Protocol):
+    """Keeps the audit: what `fhir_server/audit` does. Nothing is answered before its event is kept."""
+
+    def record(self, events: Sequence[Any]) -> None:
+        """Keeps events (audit.events.Event) past the end of this process. Raises Busy (503)."""
+
+    def wrote(
+        self, transaction: Transaction, context: RequestContext, versions: Sequence[Version], others: Sequence[Any]
+    ) -> None:
+        """Keeps what a transaction wrote, as a part of it. `others`: (Write, Result) of what changed nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fhir_server import authorize, owned, registries, sealing
+from fhir_server import appendonly, authorize, owned, registries, sealing
 from fhir_server.conditions import check_if_match, check_if_none_match
 from fhir_server.errors import (
     BadRequest,
@@ -257,6 +257,8 @@ class Plan:
         failure: FhirError | None = None
         for one in self.prepared:
             try:
+                if one.write.action in ("patch", "delete"):
+                    appendonly.refuse_change(one.write.type)
                 authorize.require(self.policy, (one.write.type,), LETTERS[one.write.action])
                 self._prepare(one)
             except FhirError as error:
@@ -290,6 +292,8 @@ class Plan:
             late = self.links.prepare(write)
         if write.type == "SearchParameter":
             registries.check(resource)
+        if write.type in appendonly.TYPES:
+            appendonly.check_new(resource, one.id or "")
         if not late:
             self._derive(one, resource, early=True)
 
@@ -345,6 +349,13 @@ class Plan:
                 registries.record(tx, versions, current)
             if self.changes_terminology:
                 registries.bump(tx, terminology=True)
+        if self.server.recorder is not None:
+            unchanged = [
+                (write, result)
+                for write, result in zip(self.writes, results, strict=True)
+                if result.outcome in ("found", "nothing")
+            ]
+            self.server.recorder.wrote(tx, self.repository.context, versions, unchanged)
         value = None
         if inside is not None:
             from fhir_server.repository import Repository
@@ -625,6 +636,8 @@ class Plan:
         stored = current.get(address)
         if target.found:
             return Result("found", stored)
+        if stored is not None:
+            appendonly.refuse_change(write.type)
         fresh = target.id == prepared.id and prepared.fresh
         if not self.policy.everything:
             self._authorize(tx, write, stored, fresh)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fhir_server.audit import requests as audit
 from fhir_server.conditions import entity_tags, instant_seconds
 from fhir_server.context import FhirRequest, FhirResponse
 from fhir_server.errors import (
@@ -236,10 +237,19 @@ def transaction(
     writing = [entry for entry in entries if entry.writes]
     within = [entry for entry in entries if not entry.writes and not _after_commit(entry)]
 
+    noted: list[Any] = []
+
     def reads(inside: Repository) -> list[FhirResponse]:
-        return [_run(inside, entry) for entry in within]
+        noted.clear()  # it may run again
+        responses = []
+        for entry in within:
+            first = _mark(inside)
+            responses.append(_run(inside, entry))
+            _note(inside, entry.request, entry.interaction.code, first, into=noted)
+        return responses
 
     results, answers = repository.execute_with(writes, reads, links=links, ledger_key=ledger_key)
+    repository.context.events += noted
     answered: dict[int, bytes] = {}
     given: set[str] = set()
     for entry, result in zip(writing, results, strict=True):
@@ -248,7 +258,9 @@ def transaction(
         answered[entry.index] = _response_entry(repository, entry, response, given)
     for entry in entries:
         if _after_commit(entry):
+            first = _mark(repository)
             answered[entry.index] = _response_entry(repository, entry, _run(repository, entry), given)
+            _note(repository, entry.request, entry.interaction.code, first)
     return _response_bundle(repository, "transaction-response", [answered[index] for index in range(len(items))])
 
 
@@ -263,6 +275,27 @@ def _run(repository: Repository, entry: _Entry) -> FhirResponse:
         return entry.interaction.run(repository, entry.request)
     except FhirError as error:
         raise relabel(error, entry.request.label) from None
+
+
+def _mark(repository: Repository) -> int:
+    """Where an entry begins in what the audit has seen."""
+    return len(repository.context.seen or ())
+
+
+def _note(
+    repository: Repository,
+    request: FhirRequest,
+    code: str,
+    first: int,
+    error: Exception | None = None,
+    *,
+    into: list[Any] | None = None,
+) -> None:
+    """Keeps for the audit what became of an entry; a write that succeeded is kept with its transaction."""
+    context = repository.context
+    if context.seen is not None:
+        event = audit.answered(repository.server, context, request, code, context.seen[first:], error)
+        (context.events if into is None else into).append(event)
 
 
 def _answered_write(repository: Repository, entry: _Entry, result: Result, given: set[str]) -> bytes:
@@ -298,6 +331,9 @@ def _batch(
         return _BATCH_ORDER.get(method, 3) if isinstance(method, str) else 3
 
     for index in sorted(range(len(items)), key=order):
+        entry: _Entry | None = None
+        first = _mark(repository)
+        failure: Exception | None = None
         try:
             if index in faults:
                 raise Invalid("The entry is not valid.", issues=faults[index])
@@ -312,12 +348,18 @@ def _batch(
         except AlreadyDone:
             answered[index] = b'{"response":{"status":"200 OK"}}'
         except FhirError as error:
+            failure = error
             answered[index] = _failed(outcome(relabel(error, f"Bundle.entry[{index}]")))
         except Exception as error:
+            failure = error
             logger.error(
                 "Request %s failed at entry %d of a batch.", repository.context.request_id, index, exc_info=error
             )
             answered[index] = _failed(outcome(error))
+        if entry is None:
+            _note(repository, FhirRequest("POST"), "batch", first, failure)
+        elif failure is not None or not entry.writes:
+            _note(repository, entry.request, entry.interaction.code, first, failure)
     return _response_bundle(repository, "batch-response", [answered[index] for index in range(len(items))])
 
 

@@ -20,6 +20,7 @@ from urllib.parse import unquote_plus
 from isal import isal_zlib
 
 from fhir_server.access.caller import Caller
+from fhir_server.audit import requests as audit
 from fhir_server.authorize import EVERYTHING, Policy
 from fhir_server.conditions import entity_tags, http_date
 from fhir_server.context import MOUNT, FhirRequest, FhirResponse, RequestContext, Server
@@ -60,6 +61,7 @@ _CHUNK: Final = 1 << 16
 _FLUSH_NS: Final = 100_000_000
 _TARGET: Final = "hestia.target"
 _CALLER: Final = "hestia.caller"
+_ASKED: Final = "hestia.asked"
 _INFLATE_ERRORS: Final[Any] = (isal_zlib.error, zlib.error)
 _FORM_TYPE: Final = "application/x-www-form-urlencoded"
 
@@ -132,10 +134,17 @@ class FhirApplication:
                     self._write_log("GET", answer[2], "", "200 OK", started, request_id)
                 return (answer[1],)
         server = self._server()
+        failure: Exception | None = None
         try:
             status, headers, body = self._general(server, path, environ, request_id)
         except Exception as error:  # everything becomes an OperationOutcome; see errors.outcome
+            failure = error
             status, headers, body = self._failure(error, environ, request_id)
+        if server.recorder is not None:
+            try:
+                self._record(server, environ, request_id, failure)
+            except Exception as error:  # what cannot be recorded is not answered
+                status, headers, body = self._failure(error, environ, request_id)
         headers.extend(self._common(environ, request_id))
         start_response(status, headers)
         if self._log is not None:
@@ -202,6 +211,9 @@ class FhirApplication:
         else:
             body = inflate(body)
         headers.append(("Content-Length", str(len(body))))
+        if server.recorder is not None:
+            seen = (stored.type, stored.id, stored.version)
+            server.recorder.record((audit.read(server, caller, environ, request_id, seen),))
         return headers, body, parts[2] + "/{id}"
 
     # --- the general way ----------------------------------------------------------------------------------------------
@@ -246,6 +258,10 @@ class FhirApplication:
         if method in ("POST", "PUT", "PATCH"):
             self._body(request, environ, interaction)
         context = RequestContext(caller.policy, request.handling, request_id, caller)
+        if server.recorder is not None:
+            context.address = str(environ.get("REMOTE_ADDR", ""))
+            context.seen = []
+            environ[_ASKED] = (interaction, request, context)
         response = self._run(interaction, Repository(server, context), request)
         encoding = environ.get("HTTP_ACCEPT_ENCODING")
         return render.render(
@@ -265,6 +281,24 @@ class FhirApplication:
         if request.resource is not None:
             self._parse(request)  # the links of a transaction are rewritten in place
         return interaction.run(repository, request)
+
+    def _record(self, server: Server, environ: Mapping[str, Any], request_id: str, failure: Exception | None) -> None:
+        """Hands what happened to the audit, before it is answered. Raises Busy (503) when that cannot be kept."""
+        assert server.recorder is not None
+        asked = environ.get(_ASKED)
+        if asked is None:
+            if failure is not None:
+                known = environ.get(_CALLER)
+                grant = known.grant if isinstance(known, Caller) else None
+                server.recorder.record((audit.refused(server, environ, request_id, failure, grant),))
+            return
+        interaction, request, context = asked
+        events = context.events
+        written = interaction.plan is not None or interaction is dispatch.BUNDLE
+        if interaction.code not in audit.OPEN and (failure is not None or not written):
+            events.append(audit.answered(server, context, request, interaction.code, context.seen, failure))
+        if events:
+            server.recorder.record(events)
 
     def _form(self, environ: dict[str, Any], query: str) -> tuple[str, bool]:
         """The format of the answer and whether it is indented: `_format` overrides Accept."""

@@ -127,6 +127,9 @@ class Transaction(Reader, Protocol):
     def put_meta(self, key: str, value: Any) -> None:
         """Like Store.put_meta, committed with the transaction."""
 
+    def remove_meta(self, keys: Sequence[str]) -> int:
+        """Removes records, committed with the transaction; returns how many of them there were. One command."""
+
 
 class Store(Reader, Protocol):
     """A database of resources. Built by `fhir_server.storage.sqlite.open_store(...)` or `...mongo.open_store(...)`."""

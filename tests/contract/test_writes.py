@@ -340,3 +340,14 @@ def test_another_worker_sees_what_was_committed(open_it: Opener, store: Store) -
     assert find(store, "Patient", has_key(FAMILY, "bob")) == ["Patient/1"]
     assert find(store, "Device", has_key(16 * 60, "x")) == ["Device/1"]
     assert isinstance(store.read("Device", "1"), Stored)
+
+
+def test_records_are_removed_with_the_transaction_and_counted(store: Store) -> None:
+    for key in ("a/1", "a/2", "b/1"):
+        store.put_meta(key, 1)
+    with pytest.raises(ZeroDivisionError):
+        store.transact(lambda transaction: 1 // (transaction.remove_meta(["a/1"]) - 1))
+    assert store.transact(lambda transaction: transaction.remove_meta(["a/1", "a/2", "a/3"])) == 2
+    assert store.transact(lambda transaction: transaction.remove_meta([])) == 0
+    assert store.meta_items("a/") == {}
+    assert store.get_meta("b/1") == 1

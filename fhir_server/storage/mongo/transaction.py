@@ -352,6 +352,16 @@ class MongoTransaction(Reader):
             )
         )
 
+    def remove_meta(self, keys: Sequence[str]) -> int:
+        """See Transaction.remove_meta."""
+        if not keys:
+            return 0
+        self._before()
+        removed = self._write(
+            lambda: self._collection(indexes.META).delete_many({"_id": {"$in": list(keys)}}, session=self._session)
+        )
+        return int(removed.deleted_count)
+
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:

@@ -498,6 +498,15 @@ class SqliteTransaction:
         self._require_write()
         self._store._put_meta(key, value)
 
+    def remove_meta(self, keys: Sequence[str]) -> int:
+        """See Transaction.remove_meta."""
+        self._require_write()
+        connection = self._store._connection
+        if not keys:
+            return 0
+        connection.execute("DELETE FROM meta WHERE key IN (SELECT value FROM carray(?))", (apsw.carray(tuple(keys)),))
+        return int(connection.changes())
+
     def _require_write(self) -> None:
         if not self._write:
             raise RuntimeError("This transaction only reads.")
