@@ -28,6 +28,7 @@ from smart_auth.oauth.authorize import (
 from smart_auth.oauth.pending import Pending
 from smart_auth.oauth.server import Server
 from smart_auth.problems import Throttled
+from smart_auth.tokens import holds
 from smart_auth.web.forms import ConsentForm, PickForm
 from smart_auth.web.sentences import consent_view
 from smart_auth.web.shell import current_account, current_session
@@ -143,7 +144,8 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
             session.auth_time < pending.created_at
         ):
             return f"{login_path(pending.path)}&again=1"
-        return f"/login/role?next={then}" if session.role is None else None
+        chosen = session.role is not None and holds(current_account(), session.role)
+        return None if chosen else f"/login/role?next={then}"
 
     def _chosen(talk: Conversation) -> Treated | Response | None:
         """The patient that was chosen, None when there is none to choose, or the page to do it."""
