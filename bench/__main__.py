@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument(
         "--growth", type=int, metavar="PATIENTS", help="load this many patients more, then measure the searches again"
     )
+    parser.add_argument("--no-authorization", action="store_true", help="leave out the cost of access control")
     parser.add_argument("--no-profile", action="store_true", help="leave out the two profiles")
     options = parser.parse_args()
     print(
@@ -53,7 +54,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="hestia-bench-") as place:
             directory = Path(place)
             with _server(f"sqlite:///{directory}/bench.db", directory, options.workers) as (base, process):
-                _table(options, "embedded store (SQLite)", base, process, directory, 1.0)
+                loaded = _table(options, "embedded store (SQLite)", base, process, directory, 1.0)
+                _authorization(options, f"sqlite:///{directory}/bench.db", directory, base, loaded)
     if options.store in ("mongodb", "both"):
         from tests.support import mongodb
 
@@ -67,7 +69,9 @@ def main() -> None:
                 if not server.genuine:
                     title += " (a stand-in: its speed says nothing about MongoDB's; targets hold on a real mongod)"
                 with _server(uri, directory, options.workers) as (base, process):
-                    _table(options, title, base, process, Path(server.directory) if server.directory else None, 0.5)
+                    disk = Path(server.directory) if server.directory else None
+                    loaded = _table(options, title, base, process, disk, 0.5)
+                    _authorization(options, uri, directory, base, loaded)
         finally:
             mongodb.drop(server.uri, "hestia_bench")
             server.stop()
@@ -80,7 +84,7 @@ def main() -> None:
 def _table(
     options: argparse.Namespace, title: str, base: str, process: subprocess.Popen[bytes] | None, disk: Path | None,
     share: float
-) -> None:  # fmt: skip
+) -> Loaded:  # fmt: skip
     target = Target(base)
     corpus = Corpus(options.patients)
     loaded = Loaded(corpus)
@@ -113,6 +117,17 @@ def _table(
             print(f"{name:<28}{megabytes:>8,.0f}M{'':>34}{MEMORY_TARGET_MB:>8,}M")
     if options.growth:
         _growth(options, target, rates, loaded)
+    return loaded
+
+
+def _authorization(options: argparse.Namespace, store: str, directory: Path, base: str, loaded: Loaded) -> None:
+    """The same searches on the same store with access control: by a service that may all, by a doctor who may some."""
+    from bench.authorization import compare
+
+    if options.no_authorization:
+        return
+    with _server(store, directory, options.workers, auth="on") as (guarded, _):
+        compare(Target(base), guarded, store, directory, loaded, options.seconds)
 
 
 def _growth(options: argparse.Namespace, target: Target, before: dict[str, float], loaded: Loaded) -> None:
@@ -139,7 +154,9 @@ def _row(name: str, result: Result, goal: float | None, each: int = 1) -> None:
 
 
 @contextmanager
-def _server(store: str, directory: Path, workers: int) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+def _server(
+    store: str, directory: Path, workers: int, auth: str = "off"
+) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -150,6 +167,7 @@ def _server(store: str, directory: Path, workers: int) -> Iterator[tuple[str, su
         "HESTIA_PORT": str(port),
         "HESTIA_WORKERS": str(workers),
         "HESTIA_DEMO": "off",
+        "HESTIA_AUTH": auth,
         "HESTIA_FULLTEXT": "off",
         "HESTIA_LOG": "quiet",
     }

@@ -47,18 +47,20 @@ class Result:
 
 
 class Target:
-    """Host, port and path of a FHIR base; builds requests for it."""
+    """Host, port and path of a FHIR base; builds requests for it. `token`: an access token that each one carries."""
 
-    def __init__(self, base: str) -> None:
+    def __init__(self, base: str, token: str | None = None) -> None:
         parts = urlsplit(base.rstrip("/"))
         if parts.scheme != "http" or not parts.hostname:
             raise SystemExit("The benchmark speaks plain http: --base http://host:port/path")
         self.host, self.port, self.path = parts.hostname, parts.port or 80, parts.path
         self.base = base.rstrip("/")
+        self.authorization = f"Authorization: Bearer {token}\r\n" if token else ""
 
     def get(self, path: str, check: Callable[[bytes], str | None] | None = None) -> Request:
         head = (
-            f"GET {self.path}/{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\nAccept: application/fhir+json\r\n\r\n"
+            f"GET {self.path}/{path} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
+            f"Accept: application/fhir+json\r\n{self.authorization}\r\n"
         )
         return Request(head.encode(), (200,), check)
 
@@ -75,7 +77,7 @@ class Target:
         head = (
             f"{method} {self.path}{slash} HTTP/1.1\r\nHost: {self.host}:{self.port}\r\n"
             f"Accept: application/fhir+json\r\n"
-            f"Content-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+            f"Content-Type: application/fhir+json\r\nContent-Length: {len(body)}\r\n{self.authorization}{headers}\r\n"
         )
         return Request(head.encode() + body, expect, check)
 

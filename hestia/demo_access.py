@@ -167,7 +167,7 @@ def _client(auth: Auth, spec: JSON) -> JSON:
         shown["client_secret"] = secret
     elif "alg" in spec:
         kid = f"{spec['client_id']}-1"
-        about = {"kid": kid, "alg": spec["alg"], "use": "sig"}
+        about: Any = {"kid": kid, "alg": spec["alg"], "use": "sig"}
         key = ECKey.generate_key("P-384", about) if spec["alg"] == "ES384" else RSAKey.generate_key(3072, about)
         jwks = {"keys": [key.as_dict(private=False)]}
         shown |= {"kid": kid, "alg": spec["alg"], "private_key": key.as_pem(private=True).decode("ascii")}
@@ -232,7 +232,7 @@ def _key_files(data: Path, client: JSON) -> JSON:
     directory = data / "demo-keys"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     pem = client["private_key"]
-    about = {"kid": client["kid"], "alg": client["alg"], "use": "sig"}
+    about: Any = {"kid": client["kid"], "alg": client["alg"], "use": "sig"}
     key = (ECKey if client["alg"].startswith("ES") else RSAKey).import_key(pem, about)
     jwks = json.dumps({"keys": [{**key.as_dict(private=True), "key_ops": ["sign"]}]}, indent=1)
     return {
@@ -248,24 +248,25 @@ def _written(path: Path, text: str) -> str:
     return str(path.resolve())
 
 
-def demo_accounts(auth: Auth) -> bool:
-    """Whether there is an account or a client of the demo."""
-    for kind in (Account, Client):
+def _made(auth: Auth) -> list[Account | Client]:
+    """Every account and client of the demo."""
+    found: list[Account | Client] = []
+    kinds: tuple[type[Account] | type[Client], ...] = (Account, Client)
+    for kind in kinds:
         after = ""
         while page := auth.store.page(kind, after=after):
-            if any(one.demo for one in page):
-                return True
+            found += [one for one in page if one.demo]
             after = page[-1].id
-    return False
+    return found
+
+
+def demo_accounts(auth: Auth) -> bool:
+    """Whether there is an account or a client of the demo."""
+    return bool(_made(auth))
 
 
 def remove(auth: Auth) -> int:
     """Removes every demo account and client (production); returns how many there were."""
-    removed = 0
-    for kind in (Account, Client):
-        after = ""
-        while page := auth.store.page(kind, after=after):
-            after = page[-1].id
-            removed += sum(auth.store.delete(kind, one.id) for one in page if one.demo)
+    removed = sum(auth.store.delete(type(one), one.id) for one in _made(auth))
     auth.store.delete(OneTime, RECORD)
     return removed

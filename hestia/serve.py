@@ -5,6 +5,7 @@ Each worker has one blocking thread and its own store connection. Flask stays ou
 
 from __future__ import annotations
 
+import atexit
 import ctypes
 import errno
 import ipaddress
@@ -22,8 +23,10 @@ from granian.constants import Interfaces
 from granian.http import HTTP1Settings
 
 from fhir_server.context import Server
+from hestia import auditing
 from hestia.composition import IDENTITY, Lease, connect, identify, make_auth, make_server
 from hestia.demo import DEMO, demo_bundles, ensure_demo
+from hestia.housekeeping import Housekeeping
 from hestia.load import default_refused_file
 from hestia.maintain import reindex_all
 from hestia.settings import Settings, load
@@ -231,4 +234,8 @@ def application() -> Callable[..., Any]:
     server = make_server(settings)
     if settings.auth == "off":
         return create_application(settings, server, None)
-    return create_application(settings, server, make_auth(settings, server))
+    audit = auditing.start(settings)
+    atexit.register(audit.stop)
+    server.recorder = audit.recorder
+    Housekeeping(settings.store).start()
+    return create_application(settings, server, make_auth(settings, server, auditing.listener(audit)))
