@@ -78,10 +78,15 @@ class Policy:
         if found is None:
             names = self.granted(types, action)
             found = names, _merge({name: self._granted(action)[name] for name in names})
+            if len(self._merged) >= _MERGED:
+                self._merged.clear()
             self._merged[(types, action)] = found
         return found
 
 
+_WORDS: Final = {"c": "create", "r": "read", "u": "update", "d": "delete", "s": "search"}
+_MERGED: Final = 1000
+"""Combinations of types that one policy remembers."""
 _NO_TYPES: Final[Mapping[str, ast.Node]] = {}
 
 EVERYTHING: Final = Policy()
@@ -130,8 +135,10 @@ def narrow(search: ast.Search, policy: Policy) -> ast.Search:
 
 def require(policy: Policy, types: tuple[str, ...] | None, action: Action) -> None:
     """Raises Forbidden (403) unless the action is granted for at least one of the types."""
-    if not policy.everything and not policy.granted(types, action):
-        raise Forbidden("This is not granted for the resource type.")
+    if policy.everything or types == () or policy.granted(types, action):
+        return
+    named = " or ".join(types) if types is not None and len(types) <= 3 else "any of these types"
+    raise Forbidden(f"There is no grant to {_WORDS[action]} {named}.")
 
 
 def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:

@@ -636,11 +636,11 @@ class Plan:
         stored = current.get(address)
         if target.found:
             return Result("found", stored)
-        if stored is not None:
-            appendonly.refuse_change(write.type)
         fresh = target.id == prepared.id and prepared.fresh
         if not self.policy.everything:
             self._authorize(tx, write, stored, fresh)
+        if stored is not None:
+            appendonly.refuse_change(write.type)
         check_if_match(write.if_match, stored)
         check_if_none_match(write.if_none_match, stored)
         one = prepared

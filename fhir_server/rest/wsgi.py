@@ -280,6 +280,9 @@ class FhirApplication:
                 raise
         if request.resource is not None:
             self._parse(request)  # the links of a transaction are rewritten in place
+        repository.context.events.clear()
+        if repository.context.seen:
+            repository.context.seen.clear()
         return interaction.run(repository, request)
 
     def _record(self, server: Server, environ: Mapping[str, Any], request_id: str, failure: Exception | None) -> None:
