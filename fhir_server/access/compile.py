@@ -367,19 +367,33 @@ def _types(role: RolePolicy, wanted: frozenset[str], action: str) -> frozenset[s
 
 
 def both(parts: Iterable[ast.Node]) -> ast.Node:
-    """And, without what always holds; NOTHING with what never does."""
-    kept = [part for part in dict.fromkeys(parts) if part != ast.EVERYTHING]
+    """And, flat, without what always holds; NOTHING with what never does."""
+    kept = [one for one in dict.fromkeys(one for part in parts for one in _conjuncts(part)) if one != ast.EVERYTHING]
     if any(part == ast.NOTHING for part in kept):
         return ast.NOTHING
     return kept[0] if len(kept) == 1 else ast.And(tuple(kept)) if kept else ast.EVERYTHING
 
 
 def either(parts: Iterable[ast.Node]) -> ast.Node:
-    """Or, without what never holds; EVERYTHING with what always does."""
+    """Or, without what never holds; EVERYTHING with what always does.
+
+    What all alternatives have in common stands before them: the stores can begin with it, and test it once.
+    """
     kept = [part for part in dict.fromkeys(parts) if part != ast.NOTHING]
     if any(part == ast.EVERYTHING for part in kept):
         return ast.EVERYTHING
-    return kept[0] if len(kept) == 1 else ast.Or(tuple(kept)) if kept else ast.NOTHING
+    if len(kept) < 2:
+        return kept[0] if kept else ast.NOTHING
+    lists = [_conjuncts(part) for part in kept]
+    common = [one for one in lists[0] if all(one in others for others in lists[1:])]
+    if not common:
+        return ast.Or(tuple(kept))
+    return both((*common, either(both(one for one in conjuncts if one not in common) for conjuncts in lists)))
+
+
+def _conjuncts(node: ast.Node) -> tuple[ast.Node, ...]:
+    # OWNED is a mark of its own, and no list.
+    return node.parts if isinstance(node, ast.And) and node not in (OWNED, ast.EVERYTHING) else (node,)
 
 
 def negated(node: ast.Node) -> ast.Node:

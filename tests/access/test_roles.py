@@ -120,6 +120,8 @@ EVERYTHING: tuple[JSON, ...] = (
     service_request("consult-q", "q", "remote-consultation", performer=[ref("Practitioner/doc")]),
     task("review", "prescription-review", "p"),
     task("identity", "identity-review", "q"),
+    {**task("task-draft", "other", "p"), "status": "draft"},
+    {**task("task-mistaken", "other", "p"), "status": "entered-in-error"},
     document("card", "q", type=coded("id-card-front"), **labelled("V")),
     audit("audit-p", "p"),
     audit("audit-q", "q"),
@@ -143,6 +145,7 @@ SEEN: dict[str, set[str]] = {
         *("Observation/lab-preliminary", "Observation/restricted-p", "Communication/to-p", "Communication/among-staff"),
         *("Condition/c-p", "MedicationRequest/rx-p", "MedicationRequest/rx-draft", "DiagnosticReport/r-final"),
         *("DiagnosticReport/r-preliminary", "ServiceRequest/order-p", "ServiceRequest/consult-q", "Task/review"),
+        *("Task/task-draft", "Task/task-mistaken"),
     },
     "pharmacist": {
         *("Patient/p", "Patient/q", "MedicationRequest/rx-p", "MedicationRequest/rx-draft", "MedicationRequest/rx-q"),
