@@ -126,6 +126,7 @@ def blueprint(auth: Auth) -> Blueprint:
 
     @pages.route("/contact", methods=["GET", "POST"])
     @logged_in
+    @recent(auth)
     def contact() -> Answer:
         form = NewContactForm()
         if not form.validate_on_submit():

@@ -1,0 +1,86 @@
+"""The sample app of docs/examples in Chromium, from the page of demo roles: both launches, renewal, revocation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Page, sync_playwright
+
+from tests.clients.conftest import Demo
+from tests.support.chromium import executable
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page in which nothing goes wrong unnoticed: errors of scripts and of the content policy fail the test."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=["--no-sandbox"])
+        page = browser.new_context(locale="zh-CN").new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
+        yield page
+        browser.close()
+        assert wrong == []
+
+
+def become(page: Page, demo: Demo, role: str) -> str:
+    """Logs in with the button of /start; returns the user name."""
+    username = str(demo.account(role)["username"])
+    page.goto(f"{demo.auth}/start")
+    page.locator(f'form:has(input[value="{username}"]) button').click()
+    page.wait_for_url("**/start")
+    return username
+
+
+def allow(page: Page) -> None:
+    """Chooses the first person if there are several, and allows everything."""
+    page.wait_for_selector("button[name=decision]")
+    if page.locator("input[name=patient]").count():
+        page.locator("input[name=patient]").first.check()
+        page.click("button[value=choose]")
+    page.click("button[value=allow]")
+    page.wait_for_selector("#record:visible", timeout=20_000)
+
+
+@pytest.mark.slow
+def test_opened_on_its_own_it_shows_the_record_renews_and_revokes(demo: Demo, page: Page) -> None:
+    become(page, demo, "patient")
+    page.click("text=打开应用")
+    page.click("#connect")
+    allow(page)
+    assert page.url == f"{demo.auth}/sample-app/index.html"
+    assert page.locator("#observations tr").count() > 0
+    assert page.inner_text("#name")
+    with page.expect_response("**/oauth/token") as renewed:
+        page.click("#refresh")
+    assert renewed.value.json()["refresh_token"]
+    page.click("#language")
+    assert page.inner_text("h2 >> nth=0") == "Latest observations"
+    page.click("#revoke")
+    page.wait_for_selector("#welcome:visible")
+    assert page.evaluate("sessionStorage.session") is None
+
+
+@pytest.mark.slow
+def test_opened_from_the_hospital_it_shows_the_patient_that_is_open(demo: Demo, page: Page) -> None:
+    become(page, demo, "doctor")
+    page.click("text=选择患者")
+    name = page.locator(".people b").first.inner_text()
+    page.locator("input[name=patient]").first.check()
+    page.click("button[name=go]")
+    allow(page)
+    assert page.inner_text("#name") == name
+    assert page.inner_text("#user").startswith("Practitioner/")
+
+
+@pytest.mark.slow
+def test_answer_to_nobody_and_a_strange_server_are_refused(demo: Demo, page: Page) -> None:
+    page.goto(f"{demo.auth}/sample-app/index.html?code=stolen&state=made-up&iss={demo.auth}")
+    page.wait_for_selector("#problem:visible")
+    assert page.inner_text("#problem") == "这次登录不是由本页面发起的，请重新开始。"
+    assert page.url == f"{demo.auth}/sample-app/index.html"
+    page.goto(f"{demo.auth}/sample-app/launch.html?iss=https://evil.example/fhir&launch=x")
+    page.wait_for_selector("#problem:visible")
+    assert page.inner_text("#problem") == "本应用未配置此服务器。"
