@@ -152,13 +152,18 @@ def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
     if predicate != ast.EVERYTHING:
         # The policy's part comes last: of two conditions that select alike, the stores begin with the first.
         asked = _parts(where)
-        kept = [part for part in _parts(predicate) if not implied(part, asked)]
+        kept = beyond(predicate, asked)
         where = asked[0] if len(asked) == 1 and not kept else ast.And((*asked, *kept))
     return replace(select, types=types, where=where)
 
 
 def _parts(node: ast.Node) -> tuple[ast.Node, ...]:
     return node.parts if isinstance(node, ast.And) else (node,)
+
+
+def beyond(node: ast.Node, facts: tuple[ast.Node, ...]) -> tuple[ast.Node, ...]:
+    """The parts of a policy's node that do not hold because of what is searched for."""
+    return tuple(part for part in _parts(node) if not implied(part, facts))
 
 
 def implied(node: ast.Node, facts: tuple[ast.Node, ...]) -> bool:

@@ -71,11 +71,12 @@ class Repository:
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version as it is stored, if the caller may read it; not for Binary."""
         select = authorize.permitted(self.context.policy, resource_type, "r")
-        named = ast.Field("id", "=", resource_id)
-        if authorize.implied(select.where, (named,)):
+        named = ast.Field("address", "=", f"{resource_type}/{resource_id}")
+        asked = authorize.beyond(select.where, (named, ast.Field("id", "=", resource_id)))
+        if not asked:
             stored = self._reader.read(resource_type, resource_id)
             return stored if stored is not None and stored.body is not None else None
-        where = ast.And((named, select.where))
+        where = ast.And((named, *asked))
         page = self._reader.search(ast.Search(replace(select, where=where), count=1))
         return page.matches[0] if page.matches else None
 

@@ -367,26 +367,22 @@ class Rids(Condition):
         return min(limit, len(self._rids))
 
 
-class Addresses(Condition):
-    """One of some resources, named by their addresses, which are looked up only when the condition drives."""
+class Named(Condition):
+    """One of some resources, named by their addresses. Whether they are alive, the enclosing Select tests."""
 
     driven = True
 
-    def __init__(self, addresses: tuple[str, ...]) -> None:
-        self._addresses = addresses
+    def __init__(self, rids: array[int]) -> None:
+        self._rids = rids
 
     def predicate(self, document: Document) -> Sql:
-        return f"{document.column('address')} IN (SELECT value FROM carray(?))", (apsw.carray(self._addresses),)
+        return f"{document.rid} IN (SELECT value FROM carray(?))", (apsw.carray(self._rids),)
 
     def driver(self) -> Sql:
-        return (
-            "SELECT r.rid AS rid FROM carray(?) x CROSS JOIN resource r INDEXED BY resource_address "
-            "ON r.address = x.value WHERE r.state = 1",
-            (apsw.carray(self._addresses),),
-        )
+        return "SELECT value AS rid FROM carray(?)", (apsw.carray(self._rids),)
 
     def count(self, limit: int) -> int:
-        return min(limit, len(self._addresses))
+        return min(limit, len(self._rids))
 
 
 class LinkProbe(Condition):
@@ -911,7 +907,8 @@ class Compiler:
                 names = self._terms.type_numbers().values() if types is None else map(self._terms.type_name, types)
                 values = [f"{type_name}/{one}" for type_name in names for one in values]
             if len(values) > 8 and contained == "no":
-                return Addresses(tuple(values))
+                named = self._terms.rids(tuple(values))
+                return Named(named) if named else NEVER
             rows = (
                 self._execute(
                     "SELECT DISTINCT r.rid, r.type FROM carray(?) x CROSS JOIN resource r INDEXED BY "

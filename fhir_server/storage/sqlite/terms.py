@@ -55,6 +55,7 @@ class Terms:
         self._names: dict[int, str] = {}
         self._params: dict[int, int] = {}
         self._lists: dict[tuple[tuple[int, ...], tuple[str, ...]], Listed] = {}
+        self._rows: dict[tuple[str, ...], tuple[array[int], tuple[str, ...]]] = {}
         self._writing = False
         self._new_tids: dict[tuple[int, str], int] = {}
         self._new_types: dict[str, int] = {}
@@ -126,6 +127,28 @@ class Terms:
                 self._lists.clear()
             self._lists[(params, keys)] = found
         return found
+
+    def rids(self, addresses: tuple[str, ...]) -> array[int]:
+        """The rows of some resources, deleted ones too; remembered, since the row of a resource is its own for ever."""
+        known = self._rows.get(addresses) if not self._writing else None
+        if known is not None and not known[1]:
+            return known[0]
+        found, missing = ([], addresses) if known is None else (list(known[0]), known[1])
+        rows = dict(
+            self._connection.execute(
+                "SELECT r.address, r.rid FROM carray(?) x CROSS JOIN resource r INDEXED BY resource_address "
+                "ON r.address = x.value WHERE r.container IS NULL",
+                (apsw.carray(missing),),
+            )
+        )
+        if known is not None and not rows:
+            return known[0]
+        result = array("q", sorted([*found, *rows.values()]))
+        if not self._writing:
+            if len(self._rows) >= CACHED_LISTS:
+                self._rows.clear()
+            self._rows[addresses] = result, tuple(address for address in missing if address not in rows)
+        return result
 
     def type_number(self, name: str) -> int | None:
         """The number of a resource type, None when the store never held one."""
