@@ -7,6 +7,7 @@ may identify somebody (identifiers, names, addresses, dates of birth, references
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Final
 from urllib.parse import unquote_plus
 
@@ -63,6 +64,7 @@ def redacted(registry: Registry, resource_type: str | None, query: str) -> str:
     return text if len(text) <= _MAX else text[:_MAX] + HIDDEN
 
 
+@lru_cache(maxsize=1024)
 def _stays(registry: Registry, resource_type: str | None, name: str) -> bool:
     """Whether the values of a parameter may be kept."""
     code, _, modifier = name.partition(":")
