@@ -53,10 +53,16 @@ def locale() -> str:
 
 
 def admit(auth: Auth, account: Account, amr: tuple[str, ...], then: str) -> Answer:
-    """Goes on with a person whose first factor was right: to the second, or in."""
-    if account.totp_secret is not None:
+    """Goes on with a person whose first factor was right: to whatever is still missing, then in.
+
+    The second factor comes before anything can be changed, so that a password alone changes nothing.
+    """
+    if account.totp_secret is not None and "mfa" not in amr:
         steps.begin(auth, steps.SECOND, account, amr, then)
         return redirect(url_for("login.second"), 303)
+    if account.must_change_password:
+        steps.begin(auth, steps.RENEW, account, amr, then)
+        return redirect(url_for("login.new_password"), 303)
     if auth.accounts.second_factor.missing(account):
         steps.begin(auth, steps.ENROL, account, amr, then)
         return redirect(url_for("login.enrol"), 303)
@@ -109,8 +115,7 @@ def blueprint(auth: Auth) -> Blueprint:
         try:
             account = auth.accounts.authenticate(form.name.data, form.password.data, address())
         except MustChange as change:
-            steps.begin(auth, steps.RENEW, change.account, ("pwd",), then)
-            return redirect(url_for("login.new_password"), 303)
+            account = change.account
         except Problem as problem:
             return page("login.html", problem, form, then=then)
         return admit(auth, account, ("pwd",), then)
@@ -154,7 +159,7 @@ def blueprint(auth: Auth) -> Blueprint:
             return page("login_second.html", problem, form)
         if not steps.finish(auth, step):
             return redirect(url_for("login.form"), 303)
-        return enter(auth, step.account, (*step.amr, method, "mfa"), step.then)
+        return admit(auth, step.account, (*step.amr, method, "mfa"), step.then)
 
     @pages.route("/login/enrol", methods=["GET", "POST"])
     def enrol() -> Answer:

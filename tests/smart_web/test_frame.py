@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from html import unescape
 from pathlib import Path
 
 import pytest
@@ -168,6 +169,11 @@ def test_login_for_an_app_may_end_with_a_redirect_to_it(
     assert browser.path.startswith("/oauth/request/")
     assert browser.says("Allow “App” to use this health data?")
     assert "form-action 'self' https://app.example;" in page.headers["Content-Security-Policy"]
+    again = re.findall(r'href="(/login\?[^"]*again=1[^"]*)"', page.text)
+    assert browser.get(unescape(again[0])).status_code == 200
+    assert browser.path == "/login"
+    browser.send("/login", name="chen", password=PASSWORD)
+    assert browser.path.startswith("/oauth/request/")
     plain = browser.raw("/account").headers["Content-Security-Policy"]
     assert "form-action 'self';" in plain
 

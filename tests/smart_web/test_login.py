@@ -198,6 +198,29 @@ def test_given_password_has_to_be_changed_first(browser: Browser, auth: Auth, do
     assert other.id == doctor.id
 
 
+def test_second_factor_comes_before_a_given_password_is_changed(
+    browser: Browser, auth: Auth, doctor: Account, clock: AuthClock
+) -> None:
+    totp, _codes = second_factor(auth, doctor, clock)
+    given = auth.accounts.give_password(doctor.id, by="test")
+    browser.log_in("doctor-he", given)
+    assert browser.path == "/login/second"
+    assert browser.raw("/login/password").headers["Location"] == "/login"
+    browser.send("/login/second", code=totp.at(clock()))
+    assert browser.path == "/login/password"
+    assert cookie(browser) is None
+
+
+def test_given_password_is_changed_after_a_login_by_code_too(
+    browser: Browser, auth: Auth, patient: Account, notifier: RecordingNotifier
+) -> None:
+    auth.accounts.give_password(patient.id, by="test")
+    browser.get("/login/code")
+    browser.send("/login/code", phone="13800138000")
+    browser.send("/login/code/check", code=notifier.code(PHONE))
+    assert browser.path == "/login/password"
+
+
 def test_person_with_several_roles_chooses_one(browser: Browser, auth: Auth, both: Account) -> None:
     browser.log_in("shen")
     assert browser.path == "/login/role"
