@@ -376,7 +376,8 @@ class Named(Condition):
         self._rids = rids
 
     def predicate(self, document: Document) -> Sql:
-        return f"{document.rid} IN (SELECT value FROM carray(?))", (apsw.carray(self._rids),)
+        # A unary + keeps the list from becoming the outer loop.
+        return f"+{document.rid} IN (SELECT value FROM carray(?))", (apsw.carray(self._rids),)
 
     def driver(self) -> Sql:
         return "SELECT value AS rid FROM carray(?)", (apsw.carray(self._rids),)
