@@ -17,14 +17,16 @@ from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from flask import Flask
 from flask.testing import FlaskClient
+from jinja2 import BytecodeCache
+from jinja2.bccache import Bucket
 from joserfc import jwt
 from joserfc.jwk import ECKey, RSAKey
 from werkzeug.test import TestResponse
 
-from smart_auth import passwords
+from smart_auth import keys, passwords
 from smart_auth.app import create_auth
 from smart_auth.context import Auth
-from smart_auth.records import Account, Client, RoleLink
+from smart_auth.records import Account, Client, Key, RoleLink
 from smart_auth.sessions import cookie_name
 from tests.support.directory import MemoryDirectory
 
@@ -80,8 +82,10 @@ class Hospital:
     app: Flask = field(init=False)
 
     def __post_init__(self) -> None:
+        _ready_keys(self.auth)
         self.app = create_auth(self.auth)
         self.app.config["PREFERRED_URL_SCHEME"] = "https"
+        self.app.jinja_env.bytecode_cache = _TEMPLATES
         directory = self.auth.directory
         assert isinstance(directory, MemoryDirectory)
         directory.add_patient("anna", "Anna", "anna")
@@ -117,6 +121,41 @@ class Hospital:
         if account is not None:
             browser.log_in(account, role, amr)
         return browser
+
+
+class _Compiled(BytecodeCache):
+    """Templates that an earlier test compiled."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, bytes] = {}
+
+    def load_bytecode(self, bucket: Bucket) -> None:
+        if bucket.key in self.found:
+            bucket.bytecode_from_string(self.found[bucket.key])
+
+    def dump_bytecode(self, bucket: Bucket) -> None:
+        self.found[bucket.key] = bucket.bytecode_to_string()
+
+
+_TEMPLATES: Final = _Compiled()
+_SIGNING: Final[dict[str, ECKey | RSAKey]] = {}
+
+
+def _ready_keys(auth: Auth) -> None:
+    """Signing keys as if the server had made them now; making them takes longer than most tests."""
+    if not _SIGNING:
+        _SIGNING[keys.ACCESS_ALG] = ECKey.generate_key("P-256", {"use": "sig", "alg": keys.ACCESS_ALG})
+        _SIGNING[keys.ID_ALG] = RSAKey.generate_key(2048, {"use": "sig", "alg": keys.ID_ALG})
+    now = auth.clock()
+    for alg, key in _SIGNING.items():
+        key.ensure_kid()
+        sealed = auth.vault.seal(json.dumps(key.as_dict(private=True)), keys.PURPOSE)
+        auth.store.put(
+            Key(
+                id=f"{alg}-000001", alg=alg, public=dict(key.as_dict(private=False)), private=sealed,
+                status_since=now, created_at=now,
+            )
+        )  # fmt: skip
 
 
 _HASH: list[str] = []
