@@ -46,6 +46,8 @@ class Settings:
     header.
 
     `unique_identifiers` declares identifier systems per type whose values at most one current resource may carry (409).
+    `treatment_days`: how long a treatment relation outlasts a visit. `break_glass_s`, `break_glass_per_day`: how long a
+    record stays open that was opened at need, and how many a person may open in 24 hours. docs/access-control.md.
     `cors_origins` are origins, or ("*",) for all, or () for none.
     """
 
@@ -69,6 +71,8 @@ class Settings:
     software_version: str = "0.1.0"
     oauth: OAuth | None = None
     treatment_days: int = 180
+    break_glass_s: int = 3600
+    break_glass_per_day: int = 20
 
 
 _RECHECK_S: Final = 0.5

@@ -11,9 +11,6 @@ from typing import Final
 from fhir_server.errors import Throttled
 from fhir_server.storage.protocol import Store, Transaction
 
-PERIOD_S: Final = 3600
-PER_DAY: Final = 20
-
 _SECOND: Final = 1_000_000
 _DAY_US: Final = 86_400 * _SECOND
 
@@ -30,8 +27,8 @@ def open_record(
     patient: str,
     now_us: int,
     *,
-    period_s: int = PERIOD_S,
-    per_day: int = PER_DAY,
+    period_s: int,
+    per_day: int,
 ) -> int:
     """Opens a patient's record; returns until when (microseconds).
 

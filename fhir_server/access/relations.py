@@ -29,8 +29,6 @@ from fhir_server.wire import instant
 JSON = dict[str, Any]
 
 RELATION_CACHE_S: Final = 1.0
-TREATMENT_DAYS: Final = 180
-"""A relation lasts this long after the end of an encounter or an appointment."""
 ADULT_YEARS: Final = 18
 DISCREET_YEARS: Final = 14
 """From this age on guardians do not see what is labelled sensitive (K2, T12)."""
@@ -169,12 +167,11 @@ class Relations:
         self,
         server: Server,
         *,
-        treatment_days: int = TREATMENT_DAYS,
         cache_s: float = RELATION_CACHE_S,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._server = server
-        self._treatment_us = treatment_days * _DAY_US
+        self._treatment_us = server.settings.treatment_days * _DAY_US
         self._cache_s = cache_s
         self._monotonic = monotonic
         self._known: OrderedDict[tuple[str | None, str | None], _Known] = OrderedDict()
@@ -466,5 +463,5 @@ def relations_of(server: Server) -> Relations:
     """The Relations of a server, made at first use."""
     found: Relations | None = server.cache.get("relations")
     if found is None:
-        found = server.cache["relations"] = Relations(server, treatment_days=server.settings.treatment_days)
+        found = server.cache["relations"] = Relations(server)
     return found

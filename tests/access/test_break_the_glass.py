@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from fhir_server.access import breakglass
 from fhir_server.access.caller import Caller
 from fhir_server.access.grant import Grant
 from fhir_server.authorize import EVERYTHING
@@ -162,7 +161,7 @@ def test_other_staff_open_records_too(ward: Hospital, role: str) -> None:
 
 
 def test_it_is_bounded_per_day(ward: Hospital) -> None:
-    for _ in range(breakglass.PER_DAY):
+    for _ in range(ward.server.settings.break_glass_per_day):
         open_record(ward, DOCTOR)
     with pytest.raises(Throttled) as refused:
         open_record(ward, DOCTOR, "q")

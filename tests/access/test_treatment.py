@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -117,6 +118,14 @@ def test_who_treats_a_patient_sees_the_record(ward: Hospital, relation: dict[str
 )
 def test_what_is_no_treatment_shows_nothing(ward: Hospital, no_relation: dict[str, Any]) -> None:
     ward.put(no_relation)
+    assert seen(ward) == set()
+
+
+def test_how_long_a_relation_lasts_is_a_setting(ward: Hospital) -> None:
+    ward.put(people.encounter("e", "p", WHO, "finished", period={"start": "2025-12-01", "end": "2025-12-01"}))
+    assert seen(ward) == ALL
+    ward.server.settings = replace(ward.server.settings, treatment_days=30)
+    ward.server.cache.clear()
     assert seen(ward) == set()
 
 

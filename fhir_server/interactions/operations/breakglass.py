@@ -35,7 +35,7 @@ def break_the_glass(repository: Repository, request: FhirRequest) -> FhirRespons
     """Opens a record and answers with Parameters: `patient`, and `period` in which it is open.
 
     Raises: BadRequest without a reason that says something, Forbidden for other roles, NotFound for an absent patient,
-    Throttled (429) above breakglass.PER_DAY in 24 hours.
+    Throttled (429) above the setting's number in 24 hours.
     """
     if request.type != "Patient":
         raise NotFound("$break-the-glass is called on a Patient.", code="not-supported")
@@ -52,7 +52,14 @@ def break_the_glass(repository: Repository, request: FhirRequest) -> FhirRespons
     who = grant.fhir_user
 
     def record(inside: Repository) -> int:
-        return breakglass.open_record(cast(Transaction, inside._reader), who, patient, now_us)
+        return breakglass.open_record(
+            cast(Transaction, inside._reader),
+            who,
+            patient,
+            now_us,
+            period_s=server.settings.break_glass_s,
+            per_day=server.settings.break_glass_per_day,
+        )
 
     # The patient is told by the server, which may write what the caller may not.
     notifying = Repository(server, RequestContext(EVERYTHING, request_id=context.request_id))
