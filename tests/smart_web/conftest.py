@@ -9,10 +9,12 @@ from html import unescape
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from smart_auth import passwords
 from smart_auth.accounts import Accounts
 from smart_auth.app import create_auth
 from smart_auth.context import Auth, AuthSettings, DemoLogin
@@ -96,6 +98,12 @@ class Browser:
         """Goes to the login and sends name and password."""
         self.get("/login")
         return self.send("/login", name=name, password=password)
+
+
+@pytest.fixture(autouse=True)
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """argon2id with the least of time and memory: these tests are about pages, and hash hundreds of passwords."""
+    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
 
 
 @pytest.fixture
