@@ -7,6 +7,7 @@ previous hash and the event's canonical JSON. Anchors tie the heads of all chain
 from __future__ import annotations
 
 import hmac
+from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any, Final
@@ -16,6 +17,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from fhir_server.appendonly import EXTENSION
+from fhir_server.storage.protocol import Store
 
 JSON = dict[str, Any]
 
@@ -159,3 +161,16 @@ def is_genuine(record: JSON, keys: dict[str, Key]) -> bool:
 def anchor_key(number: int) -> str:
     """The record of an anchor."""
     return f"{ANCHORS}{number:010d}"
+
+
+def anchors(store: Store) -> Iterator[tuple[str, JSON]]:
+    """The anchors of a store by their records, in order; a thousand at a time."""
+    last = store.get_meta(LAST_ANCHOR)
+    expected = last["number"] if last is not None else 0
+    page = 0
+    while True:
+        found = store.meta_items(f"{ANCHORS}{page:07d}")
+        yield from found.items()
+        if not found and page * 1000 > expected:
+            return
+        page += 1

@@ -39,8 +39,8 @@ OFFSETS: Final = "audit/journal/"
 PROCESSES: Final = "audit/process/"
 """Records of the store: recorder -> host, pid and when it last said that it lives."""
 
-BATCH: Final = 100
-"""Events of a batch, from one source; a transaction's events stay together."""
+BATCH: Final = 32
+"""Events of a batch, from one source; a transaction's events stay together. Few: the embedded store has one writer."""
 ANCHOR_S: Final = 60.0
 ANCHOR_EVENTS: Final = 1000
 ORPHANS_S: Final = 20.0
@@ -319,10 +319,9 @@ class Drainer:
 
     def _newest_anchor(self) -> JSON:
         """The last anchor where nothing says which one that is: there is none, or the record was removed."""
-        anchors = self._server.store.meta_items(chain.ANCHORS)
-        if not anchors:
-            return {"number": 0, "at": 0, "hash": chain.START, "heads": {}}
-        found: JSON = anchors[max(anchors)]
+        found: JSON = {"number": 0, "hash": chain.START}
+        for _, record in chain.anchors(self._server.store):
+            found = record
         return {**found, "at": 0, "heads": {}}
 
     def _write_anchor(self, made: JSON) -> None:

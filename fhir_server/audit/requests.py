@@ -55,6 +55,7 @@ def answered(
     query = patient = None
     if code.startswith("$") and request.id is None:
         seen = ()  # what an operation looks through to count or collect is not shown
+        patient = _parameter(request)
     if code in _QUERIES:
         parameters = request.query if request.form is None else f"{request.query}&{request.form}".strip("&")
         query = _query(server, request, code, parameters)
@@ -151,6 +152,17 @@ def _query(server: Server, request: FhirRequest, code: str, parameters: str) -> 
         path = f"{path}/_history".lstrip("/")
     shown = redacted(server.registry, request.type, parameters)
     return f"{path}?{shown}" if shown else path
+
+
+def _parameter(request: FhirRequest) -> str | None:
+    """The patient that the Parameters of an operation name."""
+    parameters = request.resource.get("parameter") if isinstance(request.resource, dict) else None
+    for one in parameters if isinstance(parameters, list) else ():
+        if isinstance(one, dict) and one.get("name") == "patient" and isinstance(one.get("valueReference"), dict):
+            reference = one["valueReference"].get("reference")
+            if isinstance(reference, str) and reference.startswith("Patient/") and is_id(reference[8:]):
+                return reference
+    return None
 
 
 def _patient(request: FhirRequest, parameters: str) -> str | None:

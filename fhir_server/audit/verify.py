@@ -88,16 +88,21 @@ class _Verification:
     # --- anchors and heads --------------------------------------------------------------------------------------------
 
     def _anchors(self, path: Path | None) -> dict[str, Head]:
-        """The newest head of each chain that an anchor of the store or of the file knows."""
-        records: list[JSON] = list(self._store.meta_items(chain.ANCHORS).values())
+        """The newest head of each chain that an anchor of the store or of the file knows.
+
+        What points to anchors is read before the anchors: these grow meanwhile.
+        """
+        lines = path.read_bytes().split(b"\n") if path is not None and path.exists() else []
+        last = self._store.get_meta(chain.LAST_ANCHOR)
         heads: dict[str, Head] = {}
         previous, number = chain.START, 0
         stored: dict[int, str] = {}
-        for record in records:
+        for _, record in chain.anchors(self._store):
             number += 1
+            self._report.anchors += 1
             if not isinstance(record, dict) or not chain.is_genuine(record, self._keys):
                 self._say(f"Anchor {number} was changed, or made with a key that is not known here.")
-                previous = str((record or {}).get("hash"))
+                previous = str(record.get("hash")) if isinstance(record, dict) else ""
                 continue
             if record["number"] != number or record["previous"] != previous:
                 self._say(f"The anchors before number {record['number']} are not whole.")
@@ -105,27 +110,25 @@ class _Verification:
             previous = record["hash"]
             stored[record["number"]] = record["hash"]
             self._advance(heads, record)
-        self._report.anchors = len(records)
-        last = self._store.get_meta(chain.LAST_ANCHOR)
-        if last is not None and (last["number"] != number or last["hash"] != previous):
-            self._say("The last anchor is not the one that was made last.")
-        if path is not None and path.exists():
-            self._compare(path, stored, heads)
+        if last is None and number:
+            last = self._store.get_meta(chain.LAST_ANCHOR)  # the first one may be of this very moment
+        if (last is None and number) or (last is not None and stored.get(last["number"]) != last["hash"]):
+            self._say("The record of the last anchor does not lead to it.")
+        self._compare(path.name if path is not None else "", lines, stored, heads)
         return heads
 
-    def _compare(self, path: Path, stored: dict[int, str], heads: dict[str, Head]) -> None:
+    def _compare(self, name: str, lines: list[bytes], stored: dict[int, str], heads: dict[str, Head]) -> None:
         """The anchors of the file have to be in the store. A last line may be unfinished."""
-        lines = path.read_bytes().split(b"\n")
         for index, line in enumerate(lines[:-1], 1):
             try:
                 record = msgspec.json.decode(line)
             except msgspec.MsgspecError:
                 record = None
             if not isinstance(record, dict) or not chain.is_genuine(record, self._keys):
-                self._say(f"Line {index} of {path.name} was changed, or is of another store's key.")
+                self._say(f"Line {index} of {name} was changed, or is of another store's key.")
                 continue
             if stored.get(record["number"]) != record["hash"]:
-                self._say(f"Anchor {record['number']} of {path.name} is not in the store, or another one there.")
+                self._say(f"Anchor {record['number']} of {name} is not in the store, or another one there.")
                 self._advance(heads, record)
 
     @staticmethod

@@ -150,6 +150,18 @@ def test_a_changed_or_removed_anchor_is_found(world: World, events: list[str]) -
     assert "Anchor 1 was changed, or made with a key that is not known here." in world.verify().findings
     set_meta(store, chain.anchor_key(1), None)
     assert "The anchors before number 2 are not whole." in world.verify().findings
+    set_meta(store, chain.anchor_key(1), record)
+    assert world.verify().findings == []
+    set_meta(store, chain.LAST_ANCHOR, None)
+    assert world.verify().findings == ["The record of the last anchor does not lead to it."]
+
+
+def test_a_lost_record_of_the_last_anchor_does_not_end_the_anchors(world: World, events: list[str]) -> None:
+    set_meta(world.server.store, chain.LAST_ANCHOR, None)
+    world.client().get("/Patient/absent")
+    world.drainer.drain()
+    report = world.verify()
+    assert (report.findings, report.anchors) == ([], 2)
 
 
 def test_an_event_that_somebody_made_up_is_found(world: World, events: list[str]) -> None:

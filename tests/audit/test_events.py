@@ -7,15 +7,18 @@ from typing import Any
 
 import pytest
 
+from fhir_server.access.caller import Caller
 from fhir_server.audit.events import Event
 from fhir_server.audit.redact import redacted
+from fhir_server.audit.requests import answered
 from fhir_server.audit.shapes import audit_events
-from fhir_server.authorize import Policy
+from fhir_server.authorize import EVERYTHING, Policy
+from fhir_server.context import FhirRequest, RequestContext
 from fhir_server.errors import Busy
 from fhir_server.resources import validate
 from fhir_server.search import ast
 from fhir_server.search.registry import builtin
-from tests.audit.conftest import World, reference, request_of, subtypes
+from tests.audit.conftest import GRANT, World, reference, request_of, subtypes
 from tests.support.http import BASE
 
 PATIENT = {"resourceType": "Patient", "id": "p1", "name": [{"family": "Zhao"}]}
@@ -180,6 +183,23 @@ def test_an_answer_that_cannot_be_recorded_is_not_given(world: World) -> None:
     assert client.put("/Patient/p1", PATIENT).status == 503
     assert world.server.store.read("Patient", "p1") is None
     world.server.store.put_meta("unrelated", 1)
+
+
+def test_breaking_the_glass_is_recorded_with_its_purpose_reason_and_patient(world: World) -> None:
+    context = RequestContext(EVERYTHING, request_id="r", caller=Caller(EVERYTHING, GRANT))
+    context.purpose, context.reason = "BTG", "unconscious, no relatives"
+    parameters = {
+        "resourceType": "Parameters",
+        "parameter": [{"name": "patient", "valueReference": {"reference": "Patient/p7"}}],
+    }
+    request = FhirRequest("POST", type="Patient", operation="break-the-glass", resource=parameters)
+    world.recorder.record([answered(world.server, context, request, "$break-the-glass", ())])
+    [event] = world.events()
+    valid([event])
+    assert subtypes(event) == ["operation", "break-the-glass"]
+    assert reference(event) == ["Patient/p7"]
+    assert event["purposeOfEvent"][0]["coding"][0]["code"] == "BTG"
+    assert event["outcomeDesc"] == "unconscious, no relatives"
 
 
 @pytest.mark.parametrize(

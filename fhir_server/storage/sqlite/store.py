@@ -63,6 +63,8 @@ def open_store(
     )
 
 
+_LAST = "\U0010ffff"
+"""Sorts after every character of a key."""
 _stores: weakref.WeakSet[SqliteStore] = weakref.WeakSet()
 _inherited: list[Any] = []
 
@@ -315,7 +317,7 @@ class SqliteStore:
     def meta_items(self, prefix: str) -> dict[str, Any]:
         """See Store.meta_items."""
         rows = self._connection.execute(
-            "SELECT key, value FROM meta WHERE substr(key, 1, ?) = ? ORDER BY key", (len(prefix), prefix)
+            "SELECT key, value FROM meta WHERE key >= ? AND key < ? ORDER BY key", (prefix, prefix + _LAST)
         )
         return {key: json.loads(value) for key, value in rows}
 
