@@ -8,6 +8,7 @@ from collections.abc import Callable
 from fhir_server.audit import running
 from fhir_server.audit.events import Event
 from fhir_server.audit.running import Audit
+from hestia.audit import directory
 from hestia.composition import make_server
 from hestia.masterkey import master_keys
 from hestia.settings import Settings
@@ -19,7 +20,7 @@ def start(settings: Settings) -> Audit:
     return running.start(
         lambda: make_server(settings),
         master_keys(settings),
-        settings.data / "audit",
+        directory(settings),
         sync="always" if settings.audit_sync == "always" else "interval",
     )
 

@@ -325,5 +325,15 @@ def client(settings: Settings, action: str, client_id: str | None) -> None:
         click.echo(line)
 
 
+@command(example="hestia audit verify")
+@click.argument("action", type=click.Choice(["verify"]))
+def audit(settings: Settings, action: str) -> None:
+    """Verify the audit: every entry there, none changed, chains and anchors whole. Status 1: there are findings."""
+    from hestia.audit import verify_store
+
+    if not verify_store(settings):
+        sys.exit(1)
+
+
 if __name__ == "__main__":
     main()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 from hestia import serve
 from hestia.settings import load as load_settings
 from tests.support.browser import Browser
-from tests.support.command_line import Serving, run
+from tests.support.command_line import Serving, run, wait_until
 
 KEY = "ab" * 32
 
@@ -151,6 +152,57 @@ def test_a_registered_client_waits_until_it_is_approved(in_place: tuple[Serving,
     assert answer.status_code in (302, 303)
     assert "is disabled" in run("client", "disable", client_id, "--store", uri).output
     assert "no such client" in run("client", "approve", "nobody", "--store", uri, status=1).output
+
+
+@pytest.mark.slow
+def test_what_happened_is_in_the_audit_which_is_whole_and_hides_what_was_searched_for(
+    in_place: tuple[Serving, str],
+) -> None:
+    serving, uri = in_place
+    token = run("token", "--as", "doctor-he", "--store", uri).output.strip()
+    headers = {"Authorization": f"Bearer {token}"}
+    assert httpx.get(f"{serving.base}/Patient/p001", headers=headers).status_code == 200
+    assert httpx.get(f"{serving.base}/Patient?name=nobodyatall", headers=headers).status_code == 200
+    assert httpx.get(f"{serving.base}/Patient/p001").status_code == 401
+    backend = run("token", "--as", "demo-backend-read", "--store", uri).output.strip()
+
+    def events() -> list[dict[str, Any]]:
+        query = "AuditEvent?_sort=-date&_count=200"
+        found = httpx.get(f"{serving.base}/{query}", headers={"Authorization": f"Bearer {backend}"}).json()
+        return [one["resource"] for one in found.get("entry", [])]
+
+    def of(code: str) -> list[dict[str, Any]]:
+        return [one for one in events() if any(kind["code"] == code for kind in one.get("subtype", []))]
+
+    read = wait_until(lambda: [one for one in of("read") if one["outcome"] == "0"])[0]
+    assert any(one.get("what", {}).get("reference", "").startswith("Patient/p001") for one in read["entity"])
+    assert any(one.get("who", {}).get("reference") == "Practitioner/prac-10018" for one in read["agent"])
+    assert wait_until(lambda: [one for one in events() if one["outcome"] == "8"])
+    queries = [
+        base64.b64decode(one["query"]).decode()
+        for event in of("search-type")
+        for one in event["entity"]
+        if "query" in one
+    ]
+    assert any("name=" in query for query in queries)
+    assert not any("nobodyatall" in query for query in queries)
+    for method in ("PUT", "DELETE"):
+        answer = httpx.request(method, f"{serving.base}/AuditEvent/{read['id']}", json=read, headers=headers)
+        assert answer.status_code in (403, 405)
+    assert "The audit is whole." in run("audit", "verify", "--store", uri).output
+
+
+@pytest.mark.slow
+def test_a_copy_holds_accounts_and_clients(in_place: tuple[Serving, str], tmp_path: Path) -> None:
+    uri = in_place[1]
+    copied = f"sqlite:///{tmp_path / 'copy.db'}"
+    run("copy", copied, "--store", uri)
+    assert run("account", "list", "--store", copied).output == run("account", "list", "--store", uri).output
+    assert run("client", "list", "--store", copied).output == run("client", "list", "--store", uri).output
+    saved = tmp_path / "saved.db"
+    run("backup", saved, "--store", uri)
+    backup = f"sqlite:///{saved}"
+    assert run("account", "list", "--store", backup).output == run("account", "list", "--store", uri).output
 
 
 @pytest.mark.slow

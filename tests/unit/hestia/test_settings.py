@@ -35,7 +35,7 @@ def test_environment_of_workers_parses_to_the_same_settings() -> None:
         ("base_url", "/fhir"),
         ("timezone", "Mars/Olympus"),
         ("validation", "lax"),
-        ("auth", "on"),
+        ("auth", "sometimes"),
         ("integrity", "maybe"),
         ("max_body", "-1"),
         ("chain_limit", "0"),
