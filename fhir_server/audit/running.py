@@ -24,6 +24,10 @@ _NICE: Final = 10
 _LONGEST_PAUSE_S: Final = 0.5
 
 
+class _Late(Exception):
+    """There is no time left to drain more."""
+
+
 class Audit:
     """What `start` gives. Set `recorder` on the Server of the worker; call `stop` at its end."""
 
@@ -31,11 +35,13 @@ class Audit:
         self.recorder = DurableRecorder(directory, sync=sync)
         self._open_server, self._key, self._directory = open_server, key, directory
         self._stop = threading.Event()
+        self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="audit-drain", daemon=True)
         self._thread.start()
 
-    def stop(self, timeout_s: float = 10.0) -> None:
+    def stop(self, timeout_s: float = 5.0) -> None:
         """Drains what is there and ends the thread. What it does not manage in time is an orphan for the next one."""
+        self._deadline = time.monotonic() + timeout_s / 2
         self._stop.set()
         self._thread.join(timeout_s)
         self.recorder.close()
@@ -48,6 +54,8 @@ class Audit:
             try:
                 server = self._open_server()
                 self._drain(server)
+            except _Late:
+                pass
             except Exception:
                 # The events wait where they are; nothing is lost by trying again.
                 logger.exception("The audit cannot be drained; it is tried again.")
@@ -70,6 +78,8 @@ class Audit:
         """Sleeps as long as a piece of work took: at most half of a processor, and requests come in between."""
         if not self._stop.is_set():
             time.sleep(min(taken, _LONGEST_PAUSE_S))
+        elif time.monotonic() > self._deadline:
+            raise _Late
 
 
 def start(

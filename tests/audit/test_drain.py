@@ -171,6 +171,20 @@ def test_a_running_audit_drains_by_itself_and_at_its_end(world: World, tmp_path:
     assert world.verify().findings == []
 
 
+def test_an_end_without_time_leaves_the_rest_to_others(world: World, tmp_path: Path) -> None:
+    audit = start(lambda: make_server(world.open_store()), [MASTER], world.directory)
+    world.server.recorder = audit.recorder
+    client = world.client()
+    ids = [one for number in range(10) for one in work(client, str(number))]
+    audit.stop(0.0)
+    audit._thread.join()
+    record = PROCESSES + audit.recorder.id
+    world.server.store.transact(lambda transaction: transaction.remove_meta([record]))
+    world.another_drainer().drain()
+    assert requests_of(world) == Counter(ids)
+    assert world.verify().findings == []
+
+
 @pytest.mark.parametrize("after", [7, 40])
 def test_after_a_kill_every_acknowledged_interaction_has_one_event(world: World, after: int) -> None:
     store = world.server.store
