@@ -28,7 +28,7 @@ class AccessLog:
         self._server, self._directory = server, directory
 
     def __call__(self, account: Account) -> list[Access]:
-        """The newest entries about oneself and one's dependents, newest first; what one looked up oneself left out."""
+        """The newest entries about oneself and one's dependents, newest first."""
         own = next((link.fhir_user for link in account.roles if link.role == "patient"), None)
         treated = {one.patient: one.name for one in self._directory.treated(account.person, own)}
         if not treated:
@@ -53,7 +53,8 @@ class AccessLog:
             if (one.get("what") or {}).get("reference", "").startswith("Patient/")
         }
         patient = next((names[one] for one in names if one in about), None)
-        if patient is None or str(event.get("outcome", "0")) not in ("0", ""):
+        if patient is None or event["type"].get("code") != "rest" or event.get("outcome", "0") != "0":
+            # Logins and tokens are not looks into a record, and what was refused showed nothing.
             return None
         people = [one for one in event.get("agent") or () if one.get("requestor")]
         agent = people[0] if people else (event.get("agent") or [{}])[0]
@@ -71,6 +72,7 @@ class AccessLog:
             role=_role_of(agent),
             app=_app_of(event),
             emergency="BTG" in purposes,
+            reason=event.get("outcomeDesc") if "BTG" in purposes else None,
         )
 
 

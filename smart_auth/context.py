@@ -186,7 +186,7 @@ def now() -> int:
 
 @dataclass(slots=True)
 class Auth:
-    """One authorization server, for one process and thread. `accounts`, `keys` and `tokens` are set by `create_auth`."""
+    """One authorization server, of one process and thread. `accounts`, `keys` and `tokens` are set by `create_auth`."""
 
     settings: AuthSettings
     store: AuthStore

@@ -26,7 +26,7 @@ class Record(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class RoleLink(msgspec.Struct, kw_only=True, frozen=True):
-    """One role of an account. `fhir_user` is a relative reference: Patient/x for a patient, Practitioner/x for staff."""
+    """One role of an account. `fhir_user` is a relative reference: Patient/x of a patient, Practitioner/x of staff."""
 
     role: str
     fhir_user: str
@@ -35,7 +35,7 @@ class RoleLink(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Account(Record, kw_only=True, frozen=True):
-    """A person who can log in (K1). `person` is ``Person/x``, the FHIR identity; it leads to patients and dependents."""
+    """A person who can log in (K1). `person` is ``Person/x``, the FHIR identity; it leads to patient and dependents."""
 
     KIND: ClassVar[str] = "account"
     UNIQUE: ClassVar[tuple[str, ...]] = ("username", "phone", "email")

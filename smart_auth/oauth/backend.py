@@ -13,9 +13,6 @@ from smart_auth.oauth.token import GRANT_KEPT_S, Holder
 from smart_auth.records import Client, Grant
 from smart_auth.tokens import new_id
 
-LIFETIME_S: Final = 300
-""" "The recommended value is 300, for a five-minute token lifetime"; a configured lifetime that is shorter wins."""
-
 
 class BackendGrant(ClientCredentialsGrant):
     """Only with private_key_jwt, only `system/` scopes, no refresh token."""
@@ -39,7 +36,7 @@ class BackendGrant(ClientCredentialsGrant):
         """An access token with a grant of its own."""
         auth: Auth = self.server.auth
         client: Client = self.request.client.record
-        now, lifetime_s = auth.clock(), min(LIFETIME_S, auth.settings.access_token_lifetime_s)
+        now, lifetime_s = auth.clock(), auth.settings.access_token_lifetime_s
         grant = Grant(
             id=new_id(),
             client=client.id,

@@ -34,7 +34,7 @@ def test_backend_gets_a_short_token_and_nothing_else(hospital: Hospital, audit: 
     assert response.headers["Cache-Control"] == "no-store"
     body = response.get_json()
     assert set(body) == {"access_token", "token_type", "expires_in", "scope"}
-    assert (body["token_type"], body["expires_in"], body["scope"]) == ("Bearer", 300, "system/*.rs")
+    assert (body["token_type"], body["expires_in"], body["scope"]) == ("Bearer", 3600, "system/*.rs")
     grant = hospital.auth.tokens.verify(body["access_token"]).grant
     assert (grant.role, grant.client, grant.account) == ("system", "backend", None)
     assert audit.last("token").client == "backend"
