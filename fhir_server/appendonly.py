@@ -12,6 +12,8 @@ from typing import Any, Final
 from fhir_server.errors import MethodNotAllowed, Unprocessable
 
 TYPES: Final = frozenset(("AuditEvent",))
+CHANGES: Final = frozenset(("update", "patch", "delete"))
+"""Interactions that these types do not know."""
 EXTENSION: Final = "https://hestia.example/fhir/StructureDefinition/audit-chain"
 """The place of an event in its chain."""
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from fhir_server import appendonly
 from fhir_server.context import FhirRequest, FhirResponse, Server
 from fhir_server.errors import BadRequest
 from fhir_server.interactions.patch import MEDIA_TYPES
@@ -90,6 +91,9 @@ def statement(server: Server, mode: str = "full") -> dict[str, Any]:
                 if one.types is None or name in one.types
             ],
         }
+        if name in appendonly.TYPES:
+            resource["interaction"] = [{"code": code} for code in TYPE_INTERACTIONS if code not in appendonly.CHANGES]
+            resource.update(updateCreate=False, conditionalUpdate=False, conditionalDelete="not-supported")
         if normative:
             resource = {key: value for key, value in resource.items() if key not in _TRIAL_USE}
         resources.append({key: value for key, value in resource.items() if value != []})

@@ -72,3 +72,11 @@ def test_a_client_may_add_its_own_event_and_not_one_of_a_chain(world: World, cli
     report = world.verify()
     assert report.findings == []
     assert report.others == 1
+
+
+def test_the_capability_statement_says_so(world: World) -> None:
+    resources = world.client().get("/metadata").json["rest"][0]["resource"]
+    event = next(one for one in resources if one["type"] == "AuditEvent")
+    assert {"create", "read", "search-type"} <= {one["code"] for one in event["interaction"]}
+    assert not {"update", "patch", "delete"} & {one["code"] for one in event["interaction"]}
+    assert event["conditionalDelete"] == "not-supported"
