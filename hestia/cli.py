@@ -157,7 +157,10 @@ def load_command(
 @click.option("--type", "types", multiple=True, help="only this resource type; repeatable")
 @click.option("--gzip", "compress", is_flag=True, help="write .ndjson.gz")
 def export_command(settings: Settings, directory: Path, types: tuple[str, ...], compress: bool) -> None:
-    """Write the current resources as NDJSON, one file per type; `hestia load DIRECTORY` reads them again."""
+    """Write the current resources as NDJSON, one file per type; `hestia load DIRECTORY` reads them again.
+
+    AuditEvents, which belong to this store alone, only with --type AuditEvent.
+    """
     from fhir_server.resources.types import TYPE_SET
     from hestia.composition import opened
     from hestia.export import export

@@ -193,6 +193,17 @@ def test_what_happened_is_in_the_audit_which_is_whole_and_hides_what_was_searche
 
 
 @pytest.mark.slow
+def test_what_was_exported_can_be_loaded_elsewhere(in_place: tuple[Serving, str], tmp_path: Path) -> None:
+    uri = in_place[1]
+    run("export", tmp_path / "out", "--store", uri)
+    assert not (tmp_path / "out" / "AuditEvent.ndjson").exists()
+    said = run("load", tmp_path / "out", "--store", f"sqlite:///{tmp_path / 'loaded.db'}").output
+    assert "refused" not in said
+    run("export", tmp_path / "audit", "--type", "AuditEvent", "--store", uri)
+    assert [one.name for one in (tmp_path / "audit").iterdir()] == ["AuditEvent.ndjson"]
+
+
+@pytest.mark.slow
 def test_a_copy_holds_accounts_and_clients(in_place: tuple[Serving, str], tmp_path: Path) -> None:
     uri = in_place[1]
     copied = f"sqlite:///{tmp_path / 'copy.db'}"
