@@ -126,8 +126,9 @@ def _authorization(options: argparse.Namespace, store: str, directory: Path, bas
 
     if options.no_authorization:
         return
-    with _server(store, directory, options.workers, auth="on") as (guarded, _):
-        compare(Target(base), guarded, store, directory, loaded, options.seconds)
+    for audit in ("off", "on"):
+        with _server(store, directory, options.workers, auth="on", audit=audit) as (guarded, _):
+            compare(Target(base), guarded, store, directory, loaded, options.seconds, audit)
 
 
 def _growth(options: argparse.Namespace, target: Target, before: dict[str, float], loaded: Loaded) -> None:
@@ -155,7 +156,7 @@ def _row(name: str, result: Result, goal: float | None, each: int = 1) -> None:
 
 @contextmanager
 def _server(
-    store: str, directory: Path, workers: int, auth: str = "off"
+    store: str, directory: Path, workers: int, auth: str = "off", audit: str = "off"
 ) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -168,6 +169,7 @@ def _server(
         "HESTIA_WORKERS": str(workers),
         "HESTIA_DEMO": "off",
         "HESTIA_AUTH": auth,
+        "HESTIA_AUDIT": audit,
         "HESTIA_FULLTEXT": "off",
         "HESTIA_LOG": "quiet",
     }

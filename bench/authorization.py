@@ -23,11 +23,14 @@ LEFT_OUT: Final = ("vread", "create", "update", "mixed")
 TURNS: Final = 2
 
 
-def compare(plain: Target, guarded: str, store: str, directory: Path, loaded: Loaded, seconds: float) -> None:
+def compare(
+    plain: Target, guarded: str, store: str, directory: Path, loaded: Loaded, seconds: float, audit: str
+) -> None:
     """Prints one row per step: rates, and how many times as long a request takes as without access control."""
-    _treat(plain, loaded)
+    if audit == "off":
+        _treat(plain, loaded)
     everything, doctor = _tokens(guarded, store, directory, loaded.practitioners[0])
-    print(f"\nwith access control; the doctor treats {len(loaded.patients):,} patients")
+    print(f"\nwith access control, audit {audit}; the doctor treats {len(loaded.patients):,} patients")
     print(f"{'step':<28}{'off/s':>9}{'all/s':>9}{'doctor/s':>9}{'all x':>9}{'doctor x':>9}{'wrong':>7}{'goal':>7}")
     targets = (plain, Target(guarded, everything), Target(guarded, doctor))
     for step in STEPS:
@@ -55,14 +58,14 @@ def compare(plain: Target, guarded: str, store: str, directory: Path, loaded: Lo
 
 def _treat(target: Target, loaded: Loaded) -> None:
     """Puts the first practitioner into a care team of every patient."""
-    doctor = f"Practitioner/{loaded.practitioners[0]}"
+    doctor = loaded.practitioners[0]
     entries = [
         {
             "request": {"method": "POST", "url": "CareTeam"},
             "resource": {
                 "resourceType": "CareTeam",
                 "status": "active",
-                "subject": {"reference": f"Patient/{patient}"},
+                "subject": {"reference": patient},
                 "participant": [{"member": {"reference": doctor}}],
             },
         }
@@ -88,7 +91,7 @@ def _tokens(base: str, store: str, directory: Path, practitioner: str) -> tuple[
             id=secrets.token_hex(8),
             name="Benchmark",
             username=f"bench-{secrets.token_hex(4)}",
-            roles=(RoleLink(role="doctor", fhir_user=f"Practitioner/{practitioner}"),),
+            roles=(RoleLink(role="doctor", fhir_user=practitioner),),
         )
         auth.store.insert(client)
         auth.store.insert(account)

@@ -84,6 +84,8 @@ def require_allowed(settings: Settings) -> None:
                 " Leave HESTIA_HOST at 127.0.0.1, or turn access control on."
             )
     if settings.production:
+        if not settings.audit:
+            raise click.ClickException("HESTIA_AUDIT=off is for measurements; it cannot be used in production.")
         if settings.demo and settings.source["demo"] != "default":
             raise click.ClickException("HESTIA_DEMO=on makes demo accounts, which cannot exist in production.")
         if not settings.base_url.startswith("https://") and not is_loopback(settings.host):
@@ -234,8 +236,10 @@ def application() -> Callable[..., Any]:
     server = make_server(settings)
     if settings.auth == "off":
         return create_application(settings, server, None)
+    Housekeeping(settings.store).start()
+    if not settings.audit:
+        return create_application(settings, server, make_auth(settings, server))
     audit = auditing.start(settings)
     atexit.register(audit.stop)
     server.recorder = audit.recorder
-    Housekeeping(settings.store).start()
     return create_application(settings, server, make_auth(settings, server, auditing.listener(audit)))

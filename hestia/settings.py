@@ -196,6 +196,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("HESTIA_MAIL_FROM", _text, "", "sender address of mails"),
     Setting("HESTIA_SMS", _text, "", "adapter that sends text messages, module:attribute"),
     Setting("HESTIA_PROXIES", _whole(0, 9), "0", "trusted proxies in front, whose X-Forwarded-For is believed"),
+    Setting("HESTIA_AUDIT", _switch, "on", "AuditEvents of everything that happens; off is refused in production"),
     Setting(
         "HESTIA_AUDIT_SYNC",
         _choice("interval", "always"),
@@ -261,6 +262,7 @@ class Settings:
     mail_from: str
     sms: str
     proxies: int
+    audit: bool
     audit_sync: str
     timezone: str
     validation: str

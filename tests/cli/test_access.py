@@ -31,6 +31,7 @@ KEY = "ab" * 32
         ({"auth": "off", "host": "10.1.2.3"}, "this machine only"),
         ({"auth": "off", "mode": "production"}, "cannot be used in production"),
         ({"host": "0.0.0.0"}, None),
+        ({"mode": "production", "audit": "off"}, "for measurements"),
         ({"mode": "production", "demo": "on"}, "cannot exist in production"),
         ({"mode": "production", "host": "0.0.0.0"}, "https://"),
         ({"mode": "production", "host": "0.0.0.0", "base_url": "https://example.org/fhir"}, None),
