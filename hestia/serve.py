@@ -149,8 +149,16 @@ def _announce(settings: Settings) -> None:
         click.echo(f"  {root}/login             log in; /account and /admin are behind it")
         if not settings.production and settings.demo:
             click.echo(f"  {root}/start             log in as each demo role, and launch the sample SMART app")
-            click.echo("  hestia token --as doctor-he    a token for curl;  hestia demo --json    all demo accounts")
+            click.echo(
+                f"  {_program()} token --as doctor-he    a token for curl;  {_program()} demo    all demo accounts"
+            )
     sys.stdout.flush()
+
+
+def _program() -> str:
+    """How this command line was called, so that what is printed can be typed."""
+    path = os.path.relpath(sys.argv[0])
+    return "hestia" if path.endswith(".py") or path.startswith("..") else path
 
 
 def _prepare(settings: Settings, stop: Stop) -> None:

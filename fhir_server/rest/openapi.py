@@ -72,8 +72,8 @@ _QUERY: Final[dict[str, tuple[tuple[str, str], ...]]] = {
 }
 
 
-def describe(spec: APISpec) -> None:
-    """Adds every route and operation of the dispatch tables to `spec`.
+def describe(spec: APISpec, *, guarded: bool = False) -> None:
+    """Adds every route and operation of the dispatch tables to `spec`. `guarded`: they need an access token (RFC 6750).
 
     They go into its options and not through `spec.path`: its Flask plugin wants Flask's own rules, and FHIR has none.
     """
@@ -83,8 +83,21 @@ def describe(spec: APISpec) -> None:
         "OperationOutcome",
         {"description": "What is wrong, as an OperationOutcome", "content": {_FHIR_JSON: {"schema": _resource()}}},
     )
+    if guarded:
+        spec.components.security_scheme(
+            "bearer",
+            {
+                "type": "http",
+                "scheme": "bearer",
+                "bearerFormat": "JWT",
+                "description": "An access token: see .well-known/smart-configuration below the FHIR base.",
+            },
+        )
+        spec.options["security"] = [{"bearer": []}]
     for shape, methods in ROUTES.items():
         operations = {method.lower(): _operation(shape, method, interaction) for method, interaction in methods.items()}
+        if shape == "metadata":
+            operations["get"]["security"] = []  # open to everybody
         paths["/fhir" + PATHS[shape].rstrip("/")] = {**operations, "parameters": _path_parameters(PATHS[shape])}
     for operation in OPERATIONS.values():
         for level in operation.levels:

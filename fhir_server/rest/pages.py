@@ -48,7 +48,7 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
         OPENAPI_JSON_PATH="openapi.json",
     )
     api = Api(app)
-    describe(api.spec)
+    describe(api.spec, guarded=not auth_off)
     service = Blueprint("Service", __name__, description="For those who operate the server")
 
     @app.context_processor

@@ -17,7 +17,7 @@ from fhir_server.app import create_app
 from fhir_server.context import Server
 from fhir_server.interactions.dispatch import OPERATIONS, ROUTES
 from fhir_server.rest.openapi import PATHS
-from fhir_server.rest.pages import links_to_try
+from fhir_server.rest.pages import create_pages, links_to_try
 from hestia.composition import opened
 from hestia.load import Loader
 from hestia.settings import load
@@ -72,6 +72,30 @@ def test_every_link_to_try_finds_something_in_the_demo(client: Client, server: S
         resource = json.loads(answer.get_data())
         if resource["resourceType"] == "Bundle":
             assert resource.get("total", 0) > 0 or resource["entry"], path
+
+
+@pytest.fixture(scope="module")
+def guarded(server: Server) -> Client:
+    """The pages of a server with access control."""
+    return Client(create_pages(lambda: server, auth_off=False).wsgi_app)
+
+
+def test_with_access_control_pages_tell_no_number_of_anything(guarded: Client, server: Server) -> None:
+    html = page(guarded, "/")
+    assert "What is stored" not in html
+    assert "Access control is off" not in html
+    for number in server.store.counts().values():
+        assert number < 100 or f"{number:,}" not in html
+    assert 'href="/login"' in html
+    assert 'id="token"' in html
+
+
+def test_with_access_control_the_api_description_asks_for_a_token(guarded: Client, client: Client) -> None:
+    described = openapi(guarded)
+    assert described["security"] == [{"bearer": []}]
+    assert described["components"]["securitySchemes"]["bearer"]["scheme"] == "bearer"
+    assert described["paths"]["/fhir/metadata"]["get"]["security"] == []
+    assert "security" not in openapi(client)
 
 
 def test_links_of_a_store_without_data_need_none() -> None:
