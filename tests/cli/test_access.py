@@ -194,6 +194,38 @@ def test_what_happened_is_in_the_audit_which_is_whole_and_hides_what_was_searche
 
 
 @pytest.mark.slow
+def test_a_patient_reads_who_looked_and_why_the_glass_was_broken(in_place: tuple[Serving, str]) -> None:
+    serving, uri = in_place
+    base, root = serving.base, serving.base.removesuffix("/fhir")
+    he = {"Authorization": "Bearer " + run("token", "--as", "doctor-he", "--store", uri).output.strip()}
+    wang = {"Authorization": "Bearer " + run("token", "--as", "doctor-wang", "--store", uri).output.strip()}
+    assert httpx.get(f"{base}/Condition?patient=Patient/p002", headers=he).status_code == 200
+    assert httpx.get(f"{base}/Patient/p002", headers=wang).status_code == 404
+    reason = {"name": "reason", "valueString": "Unconscious in the emergency room"}
+    opened = {"resourceType": "Parameters", "parameter": [reason]}
+    answer = httpx.post(f"{base}/Patient/p002/$break-the-glass", headers=wang, json=opened)
+    assert answer.status_code == 200, answer.text
+    assert httpx.get(f"{base}/Patient/p002", headers=wang).status_code == 200
+    account = next(one for one in described(uri)["accounts"] if one["username"] == "patient-xu")
+
+    def looked() -> str:
+        with Browser("http://nowhere.invalid") as browser:
+            browser.open(f"{root}/login").log_in(account["username"], account["password"])
+            return browser.open(f"{root}/account/access-log").html
+
+    html = wait_until(lambda: found if "Unconscious" in (found := looked()) else "", pause_s=1.0)
+    assert "何敏" in html
+    assert "王志远" in html
+    assert "emergency access" in html
+    own = {"Authorization": "Bearer " + run("token", "--as", "patient-xu", "--store", uri).output.strip()}
+    seen = httpx.get(f"{base}/AuditEvent?_count=200", headers=own).json()
+    told = httpx.get(f"{base}/Communication", headers=own).json()
+    assert seen["entry"]
+    assert all("Patient/p001" not in str(one) for one in seen["entry"])
+    assert any("Patient/p002" in str(one["resource"]["subject"]) for one in told["entry"])
+
+
+@pytest.mark.slow
 def test_what_was_exported_can_be_loaded_elsewhere(in_place: tuple[Serving, str], tmp_path: Path) -> None:
     uri = in_place[1]
     run("export", tmp_path / "out", "--store", uri)
