@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pyotp
 from joserfc.jwk import ECKey, RSAKey
 
@@ -30,6 +31,7 @@ JSON = dict[str, Any]
 
 RECORD: Final = "demo-access"
 PURPOSE: Final = "demo"
+SAMPLE_APP: Final = "sample-app"
 _SECOND_FACTOR: Final = ("doctor-wang",)
 """Demo accounts with a second factor."""
 
@@ -67,6 +69,19 @@ def ensure_access(server: Server, auth: Auth, resources: Iterable[JSON]) -> bool
             OneTime(id=RECORD, value={"sealed": auth.vault.seal(json.dumps(made), PURPOSE)}, created_at=auth.clock())
         )
     return True
+
+
+def follow_issuer(auth: Auth) -> None:
+    """Lets the sample app, which this server serves itself, be where the server is now: its port may have changed."""
+    issuer = auth.settings.issuer
+
+    def change(found: Client) -> Client | None:
+        uris = (f"{issuer}/sample-app/index.html",)
+        if found.redirect_uris == uris:
+            return None
+        return msgspec.structs.replace(found, redirect_uris=uris, launch_uri=f"{issuer}/sample-app/launch.html")
+
+    auth.store.change(Client, SAMPLE_APP, change)
 
 
 def _account(auth: Auth, login: Login) -> JSON:
@@ -107,7 +122,7 @@ def _account(auth: Auth, login: Login) -> JSON:
 def _clients(issuer: str) -> list[JSON]:
     return [
         {
-            "client_id": "sample-app",
+            "client_id": SAMPLE_APP,
             "name": "Sample SMART app",
             "type": "public",
             "redirect_uris": [f"{issuer}/sample-app/index.html"],
@@ -216,6 +231,9 @@ def describe(auth: Auth, data: Path) -> JSON | None:
     clients = []
     for client in found["clients"]:
         shown = {name: value for name, value in client.items() if name != "private_key"}
+        registered = auth.store.get(Client, client["client_id"])
+        if registered is not None:
+            shown["redirect_uris"] = list(registered.redirect_uris)
         if "private_key" in client:
             shown |= _key_files(data, client)
         clients.append(shown)

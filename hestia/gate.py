@@ -1,6 +1,6 @@
 """From an access token to a Policy: what the FHIR endpoint asks of the authorization server on each request.
 
-The token's signature may be remembered; its Grant is read every time, so that a revocation works on the very next
+The token's signature may be remembered; its records are read every time, so that a revocation works on the very next
 request.
 """
 
@@ -21,6 +21,9 @@ from smart_auth.tokens import InvalidToken, Verified
 PURPOSES: Final = {"patient": "PATRQT", "administrator": "HOPERAT", "system": "HOPERAT"}
 """v3-PurposeOfUse by role; care is what the others are for."""
 
+REMEMBERED: Final = 4096
+"""Tokens of which a worker keeps what the FHIR side reads, for as long as their records stay the same."""
+
 
 class TokenGate:
     """See fhir_server.rest.bearer.Gate. One per worker."""
@@ -28,6 +31,7 @@ class TokenGate:
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
         self._policies = Policies(auth.store)
+        self._entered: dict[str, tuple[Verified, Grant]] = {}
 
     def enter(self, server: Server, token: str, address: str) -> Caller:
         """Who calls, and what he or she may do. Raises Unauthorized (401)."""
@@ -35,12 +39,19 @@ class TokenGate:
             verified = self._auth.tokens.verify(token)
         except InvalidToken as error:
             raise Unauthorized(str(error), token_error="invalid_token") from None  # noqa: S106 - an error code
-        grant = as_grant(verified)
+        jti = verified.jti
+        known = self._entered.get(jti)
+        if known is None or known[0] is not verified:
+            known = verified, as_grant(verified)
+            if len(self._entered) >= REMEMBERED:
+                self._entered.clear()
+            self._entered[jti] = known
+        grant, current = known[1], self._policies.current
 
-        def policy(fresh: bool = False) -> Policy:
-            return compile_policy(server, grant, self._policies.current, server.clock(), fresh=fresh)
+        def refresh() -> Policy:
+            return compile_policy(server, grant, current, server.clock(), fresh=True)
 
-        return Caller(policy(), grant, refresh=lambda: policy(fresh=True))
+        return Caller(compile_policy(server, grant, current, server.clock()), grant, refresh)
 
 
 def as_grant(verified: Verified) -> Grant:

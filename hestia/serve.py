@@ -181,7 +181,7 @@ def _prepare(settings: Settings, stop: Stop) -> None:
 
 def _prepare_access(settings: Settings, server: Server) -> None:
     """The first administrator, and in development the demo's accounts and clients; both once."""
-    from hestia.demo_access import demo_accounts, ensure_access
+    from hestia.demo_access import demo_accounts, ensure_access, follow_issuer
 
     auth = make_auth(settings, server)
     try:
@@ -191,6 +191,7 @@ def _prepare_access(settings: Settings, server: Server) -> None:
         if record is not None and settings.demo and not settings.production:
             resources = (entry["resource"] for bundle in demo_bundles(record) for entry in bundle["entry"])
             ensure_access(server, auth, resources)
+        follow_issuer(auth)
         made = first_administrator(auth)
         if made is not None:
             username, password = made

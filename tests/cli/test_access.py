@@ -259,6 +259,8 @@ def test_the_first_administrator_is_told_once_and_demo_accounts_keep_production_
             serving.signal(2)
             said = serving.ended()
         assert ("one-time password" in said) is (number == 0)
+        sample = next(one for one in described(sqlite_uri)["clients"] if one["client_id"] == "sample-app")
+        assert sample["redirect_uris"] == [f"http://127.0.0.1:{serving.port}/sample-app/index.html"]
     settings = {"HESTIA_SECRET_KEY_FILE": str(directory / "var" / "secret.key"), "HESTIA_MODE": "production"}
     refused = run("serve", "--store", sqlite_uri, "--port", str(serving.port), status=1, **settings).output
     assert "hestia demo --remove" in refused
