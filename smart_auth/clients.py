@@ -91,7 +91,9 @@ class Clients:
 
     def get(self, client_id: str) -> Client | None:
         """The client of an id, whatever its status."""
-        return self._auth.store.get(Client, client_id) if 0 < len(client_id) <= MAX_NAME else None
+        # RFC 6749 appendix A.1: printable ASCII.
+        known = 0 < len(client_id) <= MAX_NAME and client_id.isascii()
+        return self._auth.store.get(Client, client_id) if known else None
 
     def active(self, client_id: str) -> Client | None:
         """The client of an id, if it may be used."""

@@ -67,6 +67,14 @@ def is_public(address: str) -> bool:
     )
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def resolve(host: str, port: int) -> list[str]:
     """The addresses of a host name, within the time limit. Raises: FetchFailed."""
     found: list[str] = []
@@ -114,6 +122,8 @@ class Fetcher:
             raise FetchFailed("The URL is malformed.")
         if parts.scheme != "https" and not (parts.scheme == "http" and self._allowed(host, port or 80)):
             raise FetchFailed("Only https is fetched.")
+        if _is_address(host) and not (self._allowed(host, port or 443) or is_public(host)):
+            raise FetchFailed("The host is not on the public internet.")
         return parts
 
     def get(self, url: str, types: re.Pattern[str] = JSON_TYPES, limit: int = LIMIT) -> Fetched:

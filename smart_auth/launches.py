@@ -109,6 +109,8 @@ def checked_context(context: Mapping[str, Any]) -> dict[str, Any]:
     for name in ("intent", "tenant", "smart_style_url"):
         if name in found and not (isinstance(found[name], str) and 0 < len(found[name]) <= 500):
             raise UnusableValue(name, _WRONG)
+    if not found.get("smart_style_url", "https://").startswith(("https://", "http://")):
+        raise UnusableValue("smart_style_url", _WRONG)
     if "need_patient_banner" in found and not isinstance(found["need_patient_banner"], bool):
         raise UnusableValue("need_patient_banner", _WRONG)
     if "fhirContext" in found:

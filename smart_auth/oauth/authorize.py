@@ -134,6 +134,12 @@ def _check_prompt(params: dict[str, str]) -> None:
         raise InvalidRequestError("max_age is a number of seconds.")
 
 
+def asks_for_login(params: dict[str, str]) -> bool:
+    """Whether the person has to log in however lately that was. Section 3.1.2.1: max_age=0 means prompt=login."""
+    prompts = params.get("prompt", "").split()
+    return "login" in prompts or "select_account" in prompts or params.get("max_age", "1").strip("0") == ""
+
+
 def take_launch(server: Server, params: dict[str, str], redirect_uri: str) -> Launch | None:
     """The EHR launch that a request names. Raises: InvalidRequestError for one that is unknown, used or too old."""
     if "launch" not in params:

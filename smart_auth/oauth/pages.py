@@ -21,6 +21,7 @@ from smart_auth.oauth.authorize import (
     NotNow,
     Proposal,
     Unredirectable,
+    asks_for_login,
     check,
     error_address,
     take_launch,
@@ -81,7 +82,7 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
         except OAuth2Error as error:
             return _refuse(error, values.get("client_id"))
         found = current_session()
-        stale = found.id if found is not None and "login" in params.get("prompt", "").split() else None
+        stale = found.id if found is not None and asks_for_login(params) else None
         # A browser that comes by POST from another site brings no cookie (SameSite), but does with this next request.
         return redirect(waiting.begin(auth, params, launch, stale).path, 303)
 
@@ -140,9 +141,7 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
             oldest = pending.created_at - int(params["max_age"][:9])
         if pending.stale == session.id or session.auth_time < oldest:
             return f"{login_path(pending.path)}&again=1"
-        if {"login", "select_account"} & set(params.get("prompt", "").split()) and (
-            session.auth_time < pending.created_at
-        ):
+        if asks_for_login(params) and session.auth_time < pending.created_at:
             return f"{login_path(pending.path)}&again=1"
         chosen = session.role is not None and holds(current_account(), session.role)
         return None if chosen else f"/login/role?next={then}"
@@ -153,7 +152,8 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
             return None
         progress = talk.pending.progress
         ours = progress.get("account") == talk.account.id and progress.get("role") == talk.role
-        form = PickForm() if request.form.get("decision") or "search" in request.form else PickForm(formdata=None)
+        sent = not {"decision", "search", "patient"}.isdisjoint(request.form)
+        form = PickForm() if sent else PickForm(formdata=None)
         text = (form.text.data or "")[:100] if "search" in request.form and form.validate_on_submit() else ""
         people = talk.people(text)
         if not talk.searches() and len(people) <= 1:

@@ -54,6 +54,8 @@ def _object(request: Request) -> dict[str, Any]:
         raise InvalidRequestError("The body has to be application/json.")
     try:
         found = json.loads(request.get_data().decode())
+        # json reads halves of surrogate pairs, NaN and numbers beyond all bounds, none of which can be stored or sent.
+        json.dumps(found, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError):
         raise InvalidRequestError("The body is not JSON.") from None
     if not isinstance(found, dict):

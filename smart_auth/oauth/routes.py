@@ -131,7 +131,7 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
             raise InvalidRequestError("grant_type is required.")
         if grant_type not in ("authorization_code", "refresh_token", "client_credentials"):
             error = UnsupportedGrantTypeError("")
-            error.get_error_description = lambda: "This grant_type is not supported."
+            error.description = "grant_type has to be authorization_code, refresh_token or client_credentials."
             raise error
         response: Response = server.create_token_response(asked)
         if response.status_code != 200:

@@ -131,9 +131,11 @@ class Server(AuthorizationServer):
         counts.hit(limit, f"{client_id}|{limits.network(request.address)}")
         try:
             if method not in methods:
-                raise _refused(method, "This client authentication is not supported here.")
+                raise _refused(method, f"{method} is not supported here, but {', '.join(methods)}.")
             if method == "client_secret_basic":
                 client = self._by_secret(client_id, basic(request.headers)[1])
+            elif method == "none":
+                client = self._public(client_id)
             else:
                 client = super().authenticate_client(request, [method], endpoint)
         except InvalidClientError as error:
@@ -154,6 +156,16 @@ class Server(AuthorizationServer):
             return ""
         request.payload.data["client_id"] = token.client
         return token.client
+
+    def _public(self, client_id: str) -> RegisteredClient:
+        if not client_id:
+            raise _refused("none", "client_id is required.")
+        client = self._query_client(client_id)
+        if client is None:
+            raise _refused("none", "The client does not exist on this server.")
+        if not client.check_endpoint_auth_method("none", "token"):
+            raise _refused("none", f"This client authenticates with {AUTH_METHODS[client.record.type]}.")
+        return client
 
     def _by_secret(self, client_id: str, secret: str) -> RegisteredClient:
         client = self._query_client(client_id)
@@ -230,7 +242,7 @@ def _claimed(assertion: str) -> str:
         found = json.loads(urlsafe_b64decode(body + "=" * (-len(body) % 4))).get("iss")
     except (ValueError, IndexError, AttributeError, RecursionError):
         return ""
-    return found if isinstance(found, str) else ""
+    return found if isinstance(found, str) and found.isascii() else ""
 
 
 def basic(headers: Any) -> tuple[str, str]:

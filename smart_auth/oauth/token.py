@@ -139,14 +139,13 @@ class RotatingRefreshGrant(RefreshTokenGrant):
     TOKEN_ENDPOINT_AUTH_METHODS = METHODS
     INCLUDE_NEW_REFRESH_TOKEN = True
 
-    def authenticate_refresh_token(self, refresh_token: str) -> StoredRefreshToken | None:
-        """The refresh token, if it was not used; a used one kills its family."""
+    def authenticate_refresh_token(self, refresh_token: str) -> StoredRefreshToken:
+        """The refresh token, if it was not used; a used one kills its family. Raises: InvalidGrantError."""
         found = self.server.auth.store.get(RefreshToken, digest(refresh_token))
-        if found is None:
-            return None
-        if found.used_at is not None:
+        if found is not None and found.used_at is not None:
             _kill(self.server, found.grant, self.request.address, "refresh-replay")
-            return None
+        if found is None or found.used_at is not None or found.client != self.request.client.record.id:
+            raise InvalidGrantError("The refresh token is not known, of another client, expired, or was used before.")
         return StoredRefreshToken(found)
 
     def _validate_token_scope(self, token: StoredRefreshToken) -> None:

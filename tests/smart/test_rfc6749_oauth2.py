@@ -223,6 +223,28 @@ def test_failed_basic_is_401_with_a_challenge(hospital: Hospital, header: str, a
     assert audit.last("token-refused").outcome == 4
 
 
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"grant_type": "authorization_code", "code": "x"}, "client_id"),
+        ({"grant_type": "authorization_code", "code": "x", "client_id": "nobody"}, "not exist"),
+        ({"grant_type": "authorization_code", "code": "x", "client_id": "symmetric"}, "client_secret_basic"),
+        ({"grant_type": "authorization_code", "code": "x", "client_id": "asymmetric"}, "private_key_jwt"),
+        ({"grant_type": "refresh_token", "refresh_token": "x", "client_id": "public"}, "refresh token"),
+        ({"grant_type": "password", "client_id": "public"}, "grant_type"),
+        (
+            {"grant_type": "refresh_token", "refresh_token": "x", "client_id": "symmetric", "client_secret": "y"},
+            "client_secret_basic",
+        ),
+    ],
+)
+def test_error_says_what_to_do(hospital: Hospital, values: dict[str, str | None], named: str) -> None:
+    """5.2: error_description, "used to assist the client developer"."""
+    response = hospital.browser().post("/oauth/token", values)
+    assert response.status_code == 400
+    assert named in response.get_json()["error_description"]
+
+
 def test_secret_in_the_body_is_refused(hospital: Hospital) -> None:
     """2.3.1: "NOT RECOMMENDED"; SMART has client_secret_basic."""
     values = {"grant_type": "authorization_code", "code": "x", "client_id": "symmetric", "client_secret": "y"}

@@ -15,7 +15,7 @@ from werkzeug.test import TestResponse
 
 from smart_auth.context import Auth, AuthSettings
 from tests.support.accounts import AuthClock, RecordingAudit
-from tests.support.smart_apps import EC_KEY, JWKS, REDIRECT, VERIFIER, Hospital, assertion, hs256
+from tests.support.smart_apps import EC_KEY, JWKS, JWT_BEARER, REDIRECT, VERIFIER, Hospital, assertion, hs256
 
 
 @pytest.fixture
@@ -88,6 +88,13 @@ def test_claims_that_are_wrong(hospital: Hospital, claims: dict[str, Any], audit
     response = ask(hospital, assertion(hospital.auth, "backend", **claims))
     assert (response.status_code, response.get_json()["error"]) == (400, "invalid_client")
     assert audit.last("client-refused").outcome == 8
+
+
+def test_client_id_that_is_no_text_is_of_nobody(hospital: Hospital) -> None:
+    """JSON can write half a surrogate pair (RFC 8259 section 8.2)."""
+    forged = hs256({"alg": "ES384", "kid": "ec", "typ": "JWT"}, {"iss": "\ud800", "sub": "\ud800"}, b"x")
+    response = ask(hospital, {"client_assertion_type": JWT_BEARER, "client_assertion": forged})
+    assert (response.status_code, response.get_json()["error"]) == (400, "invalid_client")
 
 
 @pytest.mark.parametrize(

@@ -177,6 +177,8 @@ def test_app_on_the_own_machine_may_use_http(hospital: Hospital, uri: str) -> No
         {"token_endpoint_auth_method": "private_key_jwt", "jwks": JWKS, "jwks_uri": "https://app.example/jwks"},
         {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "http://app.example/jwks"},
         {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://app.example/ jwks"},
+        {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://169.254.169.254/jwks"},
+        {"token_endpoint_auth_method": "private_key_jwt", "jwks_uri": "https://[::1]:8080/jwks"},
     ],
 )
 def test_metadata_that_is_wrong(hospital: Hospital, fields: dict[str, Any]) -> None:
@@ -214,6 +216,9 @@ def test_keys_that_cannot_be_used(hospital: Hospital, key: dict[str, Any]) -> No
         (b"[" * 100_000, "application/json"),
         (b"client_name=x", "application/x-www-form-urlencoded"),
         (b"", "application/json"),
+        (b'{"client_name": "x", "contacts": ["\\ud800"]}', "application/json"),  # half a character
+        (b'{"client_name": "x", "default_max_age": NaN}', "application/json"),
+        (b'{"client_name": "x", "default_max_age": 1e999}', "application/json"),
     ],
 )
 def test_body_that_is_no_json_object(hospital: Hospital, body: bytes, content_type: str) -> None:

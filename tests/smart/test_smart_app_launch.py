@@ -92,6 +92,13 @@ def test_guardian_chooses_whose_record(hospital: Hospital, patient: str) -> None
     assert hospital.auth.tokens.verify(tokens["access_token"]).grant.patient == patient
 
 
+def test_patient_may_be_chosen_by_whoever_presses_no_button(hospital: Hospital) -> None:
+    """A program that fills in forms may send the fields alone."""
+    bo = hospital.browser("bo")
+    page = bo.answer(bo.authorize(), patient="child")
+    assert bo.exchange(answered(bo.allow(page))["code"]).get_json()["patient"] == "child"
+
+
 @pytest.mark.parametrize("patient", ["anna", "", "nobody"])
 def test_nobody_else_can_be_chosen(hospital: Hospital, patient: str) -> None:
     bo = hospital.browser("bo")
@@ -236,6 +243,8 @@ def test_launch_scope_without_a_launch_is_left_out(hospital: Hospital) -> None:
         {"client": "nobody"},
         {"context": {"intent": 7}},
         {"context": {"intent": "x" * 501}},
+        {"context": {"smart_style_url": "javascript:alert(1)"}},
+        {"context": {"smart_style_url": "/style.json"}},
         {"context": {"need_patient_banner": "yes"}},
         {"context": {"fhirContext": {}}},
         {"context": {"fhirContext": [{}]}},
@@ -262,6 +271,14 @@ def test_patient_launches_for_those_he_or_she_acts_for(hospital: Hospital) -> No
 def test_fhir_context_may_name_a_patient_in_another_role(hospital: Hospital) -> None:
     context = {"fhirContext": [{"reference": "Patient/bo", "role": "http://x.example/mother"}]}
     assert launch_of(hospital, patient="anna", context=context)
+
+
+def test_launch_may_bring_a_style_of_its_own(hospital: Hospital) -> None:
+    context = {"smart_style_url": "https://portal.example/style.json"}
+    tokens = hospital.browser("wang").tokens(
+        scope="launch patient/*.rs", launch=launch_of(hospital, patient="anna", context=context)
+    )
+    assert tokens["smart_style_url"] == "https://portal.example/style.json"
 
 
 # --- the API of launches ----------------------------------------------------------------------------------------------
@@ -308,6 +325,20 @@ def test_strangers_and_apps_of_patients_cannot_launch(hospital: Hospital) -> Non
 )
 def test_launch_request_that_is_wrong(hospital: Hospital, body: dict[str, Any]) -> None:
     response = hospital.browser("wang").http.post("/oauth/launch", json=body)
+    assert (response.status_code, response.get_json()["error"]) == (400, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"client_id": "\\ud800"}',
+        b'{"patient": "anna", "intent": "\\udfff"}',
+        b'{"patient": "anna", "fhirContext": [{"identifier": {"value": 1e999}}]}',
+    ],
+)
+def test_launch_request_that_cannot_be_written_down(hospital: Hospital, body: bytes) -> None:
+    """Half of a surrogate pair is no text (RFC 8259 section 8.2), infinity no number."""
+    response = hospital.browser("wang").http.post("/oauth/launch", data=body, content_type="application/json")
     assert (response.status_code, response.get_json()["error"]) == (400, "invalid_request")
 
 
