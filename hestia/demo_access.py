@@ -42,10 +42,14 @@ _APP_SCOPES: Final = (
 _CALLBACKS: Final = (
     "http://127.0.0.1:8123/callback",
     "http://localhost:8123/callback",
-    "http://localhost/custom/smart/redirect",
-    "http://localhost:4567/custom/smart/redirect",
+    *(
+        f"http://localhost{port}/custom/{suite}/redirect"
+        for port in ("", ":4567")
+        for suite in ("smart_stu2_2", "smart_stu2", "smart")
+    ),
 )
-"""Where Inferno's SMART kit, and a tool of one's own, take the code."""
+"""Where a tool of one's own takes the code, and Inferno's suites STU2.2, STU2, and STU1 with (g)(10)."""
+_LAUNCH: Final = "http://localhost/custom/smart_stu2_2/launch"
 
 
 def ensure_access(server: Server, auth: Auth, resources: Iterable[JSON]) -> bool:
@@ -134,7 +138,7 @@ def _clients(issuer: str) -> list[JSON]:
             "name": "Demo app (public)",
             "type": "public",
             "redirect_uris": list(_CALLBACKS),
-            "launch_uri": "http://localhost/custom/smart/launch",
+            "launch_uri": _LAUNCH,
             "scope": _APP_SCOPES,
         },
         {
@@ -142,7 +146,7 @@ def _clients(issuer: str) -> list[JSON]:
             "name": "Demo app (confidential, secret)",
             "type": "confidential-symmetric",
             "redirect_uris": list(_CALLBACKS),
-            "launch_uri": "http://localhost/custom/smart/launch",
+            "launch_uri": _LAUNCH,
             "scope": _APP_SCOPES,
         },
         {
@@ -151,7 +155,7 @@ def _clients(issuer: str) -> list[JSON]:
             "type": "confidential-asymmetric",
             "alg": "ES384",
             "redirect_uris": list(_CALLBACKS),
-            "launch_uri": "http://localhost/custom/smart/launch",
+            "launch_uri": _LAUNCH,
             "scope": _APP_SCOPES,
         },
         {
