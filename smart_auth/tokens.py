@@ -19,7 +19,7 @@ from joserfc import jws, jwt
 from joserfc.errors import JoseError
 
 from smart_auth.keys import ACCESS_ALG
-from smart_auth.records import Account, Client, Grant
+from smart_auth.records import Account, Client, Grant, Record
 
 if TYPE_CHECKING:
     from smart_auth.context import Auth
@@ -53,12 +53,24 @@ class Verified:
         return str(self.claims["jti"])
 
 
+class _Known:
+    """A token whose signature was good, the records it is asked of, and what they made of it the last time."""
+
+    __slots__ = ("asked", "claims", "records", "verified")
+
+    def __init__(self, claims: dict[str, Any]) -> None:
+        self.claims = claims
+        self.asked = ((Grant, claims["grant"]), (Client, claims["client_id"]), (Account, claims["sub"]))
+        self.records: tuple[Record | None, ...] = ()
+        self.verified: Verified | None = None
+
+
 class Tokens:
     """Issues and verifies access tokens."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
-        self._remembered: OrderedDict[bytes, dict[str, Any]] = OrderedDict()
+        self._remembered: OrderedDict[bytes, _Known] = OrderedDict()
 
     # --- issuing ------------------------------------------------------------------------------------------------------
 
@@ -115,30 +127,45 @@ class Tokens:
 
     def verify(self, token: str) -> Verified:
         """The token, if it is valid now. RFC 9068 section 4. Raises: InvalidToken."""
-        claims = self._claims(token)
-        auth, now = self._auth, self._auth.clock()
+        known = self._remember(token)
+        auth, now, claims = self._auth, self._auth.clock(), known.claims
         if claims["exp"] <= now:
             raise InvalidToken("The access token has expired.")
-        grant = auth.store.get(Grant, claims["grant"])
-        if grant is None or grant.revoked_at is not None or claims["jti"] in grant.revoked_tokens:
+        records = auth.store.together(*known.asked)
+        verified = known.verified
+        if verified is None or known.records != records:
+            verified = known.verified = self._verified(claims, *records)
+            known.records = records
+        if now - verified.grant.last_used_at >= USED_EVERY_S:
+            auth.store.change(Grant, verified.grant.id, lambda one: msgspec.structs.replace(one, last_used_at=now))
+        return verified
+
+    @staticmethod
+    def _verified(
+        claims: dict[str, Any], grant: Record | None, client: Record | None, account: Record | None
+    ) -> Verified:
+        """What the records of now make of a token. Raises: InvalidToken."""
+        if (
+            not isinstance(grant, Grant)
+            or grant.revoked_at is not None
+            or claims["jti"] in grant.revoked_tokens
+            or (grant.client, grant.account or grant.client) != (claims["client_id"], claims["sub"])
+        ):
             raise InvalidToken("The access token was revoked.")
-        client = auth.store.get(Client, grant.client)
-        if client is None or client.status != "active":
+        if not isinstance(client, Client) or client.status != "active":
             raise InvalidToken("The client may not use this server.")
-        if grant.account is not None and not holds(auth.store.get(Account, grant.account), grant.role):
+        if grant.account is not None and not (isinstance(account, Account) and holds(account, grant.role)):
             raise InvalidToken("The account may not act in this role any more.")
-        if now - grant.last_used_at >= USED_EVERY_S:
-            auth.store.change(Grant, grant.id, lambda one: msgspec.structs.replace(one, last_used_at=now))
         return Verified(grant, tuple(claims["scope"].split()), claims, claims["exp"])
 
-    def _claims(self, token: str) -> dict[str, Any]:
-        """The claims of a token that we signed for the FHIR endpoint."""
+    def _remember(self, token: str) -> _Known:
+        """What is known of a token that we signed for the FHIR endpoint."""
         if len(token) > MAX_LENGTH or not token.isascii():
             raise InvalidToken("The access token is malformed.")
         digest = hashlib.sha256(token.encode()).digest()
         found = self._remembered.get(digest)
         if found is None:
-            found = self._read(token)
+            found = _Known(self._read(token))
             self._remembered[digest] = found
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)

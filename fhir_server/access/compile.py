@@ -55,8 +55,8 @@ def compile_policy(
         return Policy(actions={})
     role = policies(grant.role)
     snapshot = relations_of(server).snapshot(grant, fresh=fresh)
-    used = _moments(role)
-    moment = now_us if "%now" in used else _today(server, now_us) if "%today" in used else None
+    used = role.moments
+    moment = None if not used else now_us if "%now" in used else _today(server, now_us)
     known: OrderedDict[object, tuple[object, ...]] = server.cache.setdefault("policies", OrderedDict())
     key = (grant.role, grant.scopes, grant.patient, grant.fhir_user, grant.person, grant.client_id)
     found = known.get(key)
@@ -77,11 +77,6 @@ def role_of(policy: Policy) -> RolePolicy | None:
     """The role policy that a Policy was compiled from; None for another's."""
     granted = (policy.actions or {}).get("r")
     return granted.role if isinstance(granted, Granted) else None
-
-
-@lru_cache(maxsize=256)
-def _moments(role: RolePolicy) -> frozenset[str]:
-    return frozenset(name for rule in role.rules for name in rule.variables())
 
 
 def _today(server: Server, now_us: int) -> str:

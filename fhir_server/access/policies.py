@@ -87,6 +87,12 @@ class RolePolicy:
     break_glass: bool = False
     identity: int = field(default=0, compare=False)
     """Tells policies of one version apart that were parsed from different rules (in tests, in drafts)."""
+    moments: frozenset[str] = field(init=False, compare=False)
+    """Those of %now and %today that its rules use: what they say changes by itself."""
+
+    def __post_init__(self) -> None:
+        used = {name for rule in self.rules for name in rule.variables()}
+        object.__setattr__(self, "moments", frozenset(used & {"%now", "%today"}))
 
 
 def parse(role: str, version: int, rules: Iterable[Mapping[str, Any]]) -> RolePolicy:

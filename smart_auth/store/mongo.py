@@ -144,6 +144,10 @@ class MongoAuthStore:
         found = self._read(kind, id)
         return None if found is None else found[0]
 
+    def together(self, *wanted: tuple[type[Record], str]) -> tuple[Record | None, ...]:
+        """See AuthStore.together. One command for each."""
+        return tuple([self.get(kind, id) for kind, id in wanted])
+
     def _read(self, kind: type[R], id: str) -> tuple[R, int] | None:
         if self._pid != os.getpid():
             self._open()

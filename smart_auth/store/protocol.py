@@ -32,6 +32,11 @@ class AuthStore(Protocol):
     def get(self, kind: type[R], id: str) -> R | None:
         """The record, or None. One command."""
 
+    def together(self, *wanted: tuple[type[Record], str]) -> tuple[Record | None, ...]:
+        """Several records by kind and id, as of one moment where the store can; asked at each use of an access token.
+        The same objects as before while nothing changed, where the store can tell.
+        """
+
     def find(self, kind: type[R], **equal: Any) -> list[R]:
         """Records whose indexed or unique fields equal these values, oldest first. Raises ValueError for a field that
         has no index.

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
 import pytest
 from joserfc import jwt
 from joserfc.jwk import ECKey
@@ -9,7 +13,8 @@ from joserfc.jwk import ECKey
 from smart_auth.context import Auth
 from smart_auth.records import Account, Client, Grant
 from smart_auth.sessions import revoke
-from smart_auth.tokens import InvalidToken
+from smart_auth.store.sqlite import open_store
+from smart_auth.tokens import InvalidToken, Tokens
 from tests.support.accounts import AuthClock
 from tests.support.smart_apps import Hospital, hs256, parts
 
@@ -84,6 +89,33 @@ def test_token_ends_with_its_account_role_and_client(hospital: Hospital, token: 
         store.put(account)
         store.put(client)
     hospital.auth.tokens.verify(token)
+
+
+def test_what_another_worker_ends_is_refused_on_the_very_next_use(
+    hospital: Hospital, token: str, tmp_path: Path, clock: AuthClock
+) -> None:
+    """A worker remembers what it read of a token; another one has a store, and a memory, of its own."""
+    worker = replace(hospital.auth, store=open_store(tmp_path / "hestia.db", clock=clock))
+    worker.tokens = Tokens(worker)
+    store = hospital.auth.store
+    grant = worker.tokens.verify(token).grant
+    account, client = store.get(Account, "anna"), store.get(Client, "public")
+    assert account is not None
+    assert client is not None
+    for changed, kept, message in (
+        (msgspec.structs.replace(account, status="locked"), account, "account"),
+        (msgspec.structs.replace(account, roles=()), account, "account"),
+        (msgspec.structs.replace(client, status="disabled"), client, "client"),
+        (msgspec.structs.replace(grant, revoked_at=clock()), grant, "revoked"),
+        (msgspec.structs.replace(grant, revoked_tokens=(parts(token)[1]["jti"],)), grant, "revoked"),
+    ):
+        worker.tokens.verify(token)
+        store.put(changed)
+        with pytest.raises(InvalidToken, match=message):
+            worker.tokens.verify(token)
+        store.put(kept)
+    worker.tokens.verify(token)
+    worker.store.close()
 
 
 def test_tokens_of_others_are_refused(hospital: Hospital, token: str) -> None:

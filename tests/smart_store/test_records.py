@@ -236,3 +236,24 @@ def test_a_damaged_line_of_a_backup_is_named(store: AuthStore, line: bytes) -> N
     good = b'["one-time",{"id":"x"}]'
     with pytest.raises(ValueError, match="Line 2"):
         restore_lines(store, [good, line])
+
+
+def test_records_read_together_are_those_of_now(open_it: Opener, clock: AuthClock) -> None:
+    """What another worker changes, adds, removes, or what expires, is seen at the next question."""
+    store, other = open_it(), open_it()
+    grant = Grant(id="g", client="c", role="doctor", expires_at=clock() + 10)
+    store.insert(grant)
+    wanted = ((Grant, "g"), (Client, "c"), (Account, "a"))
+    assert store.together(*wanted) == store.together(*wanted) == (grant, None, None)
+    client = Client(id="c", name="App", type="public")
+    other.insert(client)
+    other.insert(account("a"))
+    assert store.together(*wanted) == (grant, client, account("a"))
+    other.put(account("a", status="locked"))
+    assert store.together(*wanted) == (grant, client, account("a", status="locked"))
+    other.delete(Client, "c")
+    assert store.together(*wanted)[1] is None
+    assert store.together((Account, "a")) == (account("a", status="locked"),)
+    clock.advance(10)
+    assert store.together(*wanted) == (None, None, account("a", status="locked"))
+    assert store.together(*wanted) == (None, None, account("a", status="locked"))
