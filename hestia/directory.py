@@ -60,9 +60,7 @@ class FhirDirectory:
         """Patients whose name begins with `text`, or who carry that identifier, of those that the role's policy shows:
         what a search of theirs would find.
         """
-        grant = Grant("picker", "picker", "", role, ("user/Patient.rs",), fhir_user=fhir_user)
-        policy = compile_policy(self._server, grant, self._policies.current, self._server.clock())
-        repository = Repository(self._server, RequestContext(policy))
+        repository = self._as_staff(role, fhir_user)
         wanted = text.strip()
         found: dict[str, Treated] = {}
         for name in ("name", "identifier") if wanted else ("",):
@@ -76,6 +74,14 @@ class FhirDirectory:
             for match in page.matches:
                 found.setdefault(match.id, self._described(match.id, _resource(match), "", None))
         return list(found.values())[:limit]
+
+    def sees(self, role: str, fhir_user: str | None, patient: str) -> bool:
+        """Whether the role's policy shows a Patient."""
+        try:
+            self._as_staff(role, fhir_user).read("Patient", patient)
+        except FhirError:
+            return False
+        return True
 
     def register(self, name: str, phone: str | None, email: str | None, locale: str) -> tuple[str, str]:
         """A Person and the Patient that he or she is, in one transaction."""
@@ -114,6 +120,11 @@ class FhirDirectory:
         return f"Person/{person_id}", f"Patient/{patient_id}"
 
     # --- reading ------------------------------------------------------------------------------------------------------
+
+    def _as_staff(self, role: str, fhir_user: str | None) -> Repository:
+        grant = Grant("picker", "picker", "", role, ("user/Patient.rs",), fhir_user=fhir_user)
+        policy = compile_policy(self._server, grant, self._policies.current, self._server.clock())
+        return Repository(self._server, RequestContext(policy))
 
     def _repository(self) -> Repository:
         return Repository(self._server, RequestContext(EVERYTHING))

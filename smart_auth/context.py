@@ -121,6 +121,9 @@ class Directory(Protocol):
     def patients(self, role: str, fhir_user: str | None, text: str, limit: int = 20) -> list[Treated]:
         """Patients whom staff may see (treatment relation), by name or identifier; for the picker. `relation` is ""."""
 
+    def sees(self, role: str, fhir_user: str | None, patient: str) -> bool:
+        """Whether staff may see the Patient of an id: `patients` would find it."""
+
     def register(self, name: str, phone: str | None, email: str | None, locale: str) -> tuple[str, str]:
         """Makes a Person and the Patient it is (K1, K2) for a new account: ("Person/x", "Patient/y")."""
 

@@ -92,12 +92,11 @@ class Launches:
     def _may_open(self, account: Account, role: str, patient: str) -> bool:
         if not _ID.fullmatch(patient):
             return False
+        fhir_user = next((one.fhir_user for one in account.roles if one.role == role), None)
         if role == "patient":
-            link = next((one for one in account.roles if one.role == role), None)
-            fhir_user = link.fhir_user if link is not None else None
             return any(one.patient == patient for one in self._auth.directory.treated(account.person, fhir_user))
-        # Whether staff may read it is decided at every access, by the treatment relation.
-        return self._auth.directory.exists(f"Patient/{patient}")
+        # The consent page shows the name, and an answer would tell whether there is such a patient.
+        return self._auth.directory.sees(role, fhir_user, patient)
 
 
 def checked_context(context: Mapping[str, Any]) -> dict[str, Any]:

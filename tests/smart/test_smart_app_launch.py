@@ -12,6 +12,7 @@ from smart_auth.launches import Launches
 from smart_auth.problems import UnusableValue
 from smart_auth.records import Account, Approval, Grant
 from tests.support.accounts import AuthClock, RecordingAudit
+from tests.support.directory import MemoryDirectory
 from tests.support.smart_apps import EVERYTHING, Hospital, answered, form_of, request_of
 
 
@@ -237,7 +238,8 @@ def test_launch_scope_without_a_launch_is_left_out(hospital: Hospital) -> None:
     [
         {"patient": "nobody"},
         {"patient": "../x"},
-        {"patient": "bo", "encounter": "visit"},
+        {"patient": "bo"},  # whom Dr Wang does not treat: as if there were no such patient
+        {"patient": "anna", "encounter": "other-visit"},
         {"patient": "anna", "encounter": "nowhere"},
         {"encounter": "visit"},
         {"client": "nobody"},
@@ -258,6 +260,9 @@ def test_launch_scope_without_a_launch_is_left_out(hospital: Hospital) -> None:
 )
 def test_launches_that_cannot_be_made(hospital: Hospital, about: dict[str, Any]) -> None:
     """scopes-and-launch-context.html, "fhirContext"."""
+    directory = hospital.auth.directory
+    assert isinstance(directory, MemoryDirectory)
+    directory.add_encounter("other-visit", "bo")
     with pytest.raises(UnusableValue):
         launch_of(hospital, **about)
 

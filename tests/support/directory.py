@@ -79,10 +79,17 @@ class MemoryDirectory:
 
     def patients(self, role: str, fhir_user: str | None, text: str, limit: int = 20) -> list[Treated]:
         """See Directory.patients."""
-        everybody = {reference[8:] for reference in self.names if reference.startswith("Patient/")}
-        known = set(self.relations.get(fhir_user or "", ())) if role == "doctor" else everybody
+        known = self._seen(role, fhir_user)
         named = [Treated(patient=id, name=self.names[f"Patient/{id}"], relation="") for id in sorted(known)]
         return [replace(one) for one in named if text in one.name][:limit]
+
+    def sees(self, role: str, fhir_user: str | None, patient: str) -> bool:
+        """See Directory.sees."""
+        return patient in self._seen(role, fhir_user)
+
+    def _seen(self, role: str, fhir_user: str | None) -> set[str]:
+        everybody = {reference[8:] for reference in self.names if reference.startswith("Patient/")}
+        return everybody & set(self.relations.get(fhir_user or "", ())) if role == "doctor" else everybody
 
     def register(self, name: str, phone: str | None, email: str | None, locale: str) -> tuple[str, str]:
         """See Directory.register."""
