@@ -30,6 +30,7 @@ from smart_auth.oauth.pending import Pending
 from smart_auth.oauth.server import Server
 from smart_auth.problems import Throttled
 from smart_auth.tokens import holds
+from smart_auth.web import language
 from smart_auth.web.forms import ConsentForm, PickForm
 from smart_auth.web.sentences import consent_view
 from smart_auth.web.shell import current_account, current_session
@@ -84,7 +85,9 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
         found = current_session()
         stale = found.id if found is not None and asks_for_login(params) else None
         # A browser that comes by POST from another site brings no cookie (SameSite), but does with this next request.
-        return redirect(waiting.begin(auth, params, launch, stale).path, 303)
+        response = redirect(waiting.begin(auth, params, launch, stale).path, 303)
+        language.suggest(response, params.get("ui_locales", ""), secure=auth.settings.secure)
+        return response
 
     @pages.route(waiting.PATH + "<secret>", methods=["GET", "POST"])
     def go_on(secret: str) -> Response:

@@ -47,6 +47,16 @@ def remember(response: Response, code: str, *, secure: bool) -> None:
         response.set_cookie(COOKIE, code, max_age=_KEPT_S, secure=secure, httponly=True, samesite="Lax")
 
 
+def suggest(response: Response, ui_locales: str, *, secure: bool) -> None:
+    """Puts the language that an app asks for into a cookie of this browser session, unless the person has chosen one.
+
+    OpenID Connect Core section 3.1.2.1: the pages that follow have addresses without the parameters of the request.
+    """
+    code = _wanted(ui_locales)
+    if code is not None and COOKIE not in request.cookies:
+        response.set_cookie(COOKIE, code, secure=secure, httponly=True, samesite="Lax")
+
+
 def _directory() -> str:
     return __file__.rsplit("/", 1)[0] + "/translations"
 

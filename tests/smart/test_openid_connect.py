@@ -173,6 +173,17 @@ def test_what_is_not_supported_says_so(hospital: Hospital) -> None:
     assert answered(anna.authorize(registration="{}"))["error"] == "registration_not_supported"
 
 
+@pytest.mark.parametrize(("ui_locales", "heading"), [("fr-CA en", "Log in"), ("zh-CN en", "登录")])
+def test_pages_speak_the_language_that_the_app_asks_for(hospital: Hospital, ui_locales: str, heading: str) -> None:
+    """3.1.2.1: "End-User's preferred languages and scripts"; the whole way, unless the person chose another."""
+    browser = hospital.browser()
+    login = browser.authorize(ui_locales=ui_locales)
+    assert f"<h1>{heading}</h1>" in browser.http.get(login.location).get_data(as_text=True)
+    browser.http.set_cookie("hestia-language", "en")
+    login = browser.authorize(ui_locales="zh")
+    assert "<h1>Log in</h1>" in browser.http.get(login.location).get_data(as_text=True)
+
+
 def test_login_hint_is_in_no_address(hospital: Hospital) -> None:
     """3.1.2.1: a hint only; who it names may be nobody's business on the way."""
     response = hospital.browser().authorize(login_hint="anna@mail.example")
