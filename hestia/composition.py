@@ -221,6 +221,7 @@ def auth_settings(settings: Settings) -> AuthSettings:
         staff_second_factor=settings.staff_second_factor,
         fetch_allow=settings.fetch_allow,
         cors_origins=origins,
+        tenant=settings.tenant,
         software_version=__version__,
     )
 

@@ -192,6 +192,8 @@ def _prepare_access(settings: Settings, server: Server) -> None:
             resources = (entry["resource"] for bundle in demo_bundles(record) for entry in bundle["entry"])
             ensure_access(server, auth, resources)
         follow_issuer(auth)
+        if settings.production and not (settings.smtp or settings.sms):
+            click.secho("Warning: neither HESTIA_SMTP nor HESTIA_SMS is set; one-time codes reach nobody.", fg="yellow")
         made = first_administrator(auth)
         if made is not None:
             username, password = made

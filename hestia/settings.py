@@ -178,6 +178,7 @@ SETTINGS: tuple[Setting, ...] = (
         "approval",
         "dynamic registration of apps: an administrator approves, anybody may, or nobody",
     ),
+    Setting("HESTIA_TENANT", _text, "", "launch context `tenant` that apps are told; none by default"),
     Setting("HESTIA_SIGN_UP", _switch, "on", "patients may make accounts for themselves"),
     Setting("HESTIA_STAFF_SECOND_FACTOR", _switch, "off", "staff have to set up a second factor"),
     Setting(
@@ -254,6 +255,7 @@ class Settings:
     secret_key_file: str
     token_lifetime: int
     client_registration: str
+    tenant: str
     sign_up: bool
     staff_second_factor: bool
     treatment_days: int
