@@ -247,6 +247,8 @@ def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
 
 def permitted(policy: Policy, resource_type: str, *actions: Action) -> ast.Select:
     """What selects a resource of that type exactly if the policy permits one of the actions on it."""
+    if len(actions) == 1:  # a read: nothing has to be compared
+        return ast.Select((resource_type,), policy.predicate((resource_type,), actions[0]))
     nodes = [policy.predicate((resource_type,), action) for action in actions]
     if ast.EVERYTHING in nodes:
         return ast.Select((resource_type,))

@@ -76,8 +76,8 @@ class Repository:
         if not asked:
             stored = self._reader.read(resource_type, resource_id)
             return stored if stored is not None and stored.body is not None else None
-        where = ast.And((named, *asked))
-        page = self._reader.search(ast.Search(replace(select, where=where), count=1))
+        search = ast.Search(ast.Select(select.types, ast.And((named, *asked))), count=1)
+        page = self._reader.search(search)
         return page.matches[0] if page.matches else None
 
     def vread(self, resource_type: str, resource_id: str, version_id: str) -> Stored:

@@ -12,6 +12,7 @@ from tests.support.given import (
     Compare,
     Exists,
     Field,
+    Node,
     Not,
     Or,
     Put,
@@ -72,3 +73,39 @@ def test_a_list_within_a_transaction_forgets_what_is_rolled_back(store: Store) -
         store.transact(work)
     given(store, [observation(2, "Patient/4")])
     assert find(store, "Observation", ABOUT) == ["Observation/1", "Observation/2"]
+
+
+def test_one_resource_is_found_if_the_list_permits_it(store: Store) -> None:
+    def one(address: str, *nodes: Node) -> list[str]:
+        return find(store, "Observation", And((Field("address", "=", address), *nodes)))
+
+    given(store, [observation(1, "Patient/3"), observation(2, "Patient/77"), observation(3, "Patient/4", "other\x1f")])
+    assert one("Observation/1", ABOUT, PULSE) == ["Observation/1"]
+    assert one("Observation/1", ABOUT, Not(PULSE)) == []
+    assert one("Observation/2", ABOUT) == []
+    assert one("Observation/2", Or((ABOUT, PULSE))) == ["Observation/2"]
+    assert one("Observation/3", ABOUT, Not(PULSE)) == ["Observation/3"]
+    assert one("Observation/9", ABOUT) == []
+    assert one("Patient/3", ABOUT) == []
+    given(store, [observation(1, "Patient/77"), observation(2, "Patient/5"), delete("Observation/3")])
+    assert one("Observation/1", ABOUT) == []
+    assert one("Observation/2", ABOUT, PULSE) == ["Observation/2"]
+    assert one("Observation/3", ABOUT) == []
+
+
+def test_one_resource_is_judged_by_what_was_committed(store: Store) -> None:
+    """A transaction that is given up leaves nothing behind by which later ones are judged."""
+    given(store, [observation(0, "Patient/77")])
+    where = And((Field("address", "=", "Observation/1"), ABOUT))
+
+    def work(transaction: Transaction) -> None:
+        apply(transaction, [observation(1, "Patient/7")])
+        assert find(transaction, "Observation", where) == ["Observation/1"]
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.transact(work)
+    assert find(store, "Observation", where) == []
+    given(store, [observation(1, "Patient/99")])
+    assert find(store, "Observation", where) == []
+    assert find(store, "Observation", And((Field("address", "=", "Observation/1"),))) == ["Observation/1"]

@@ -17,7 +17,7 @@ from typing import Any, assert_never
 
 import apsw
 
-from fhir_server.search.ast import Compare, Exists, Include, Not, Scalar, Search, SortKey
+from fhir_server.search.ast import And, Compare, Exists, Field, Include, Node, Not, Scalar, Search, SortKey
 from fhir_server.storage.protocol import SearchPage
 from fhir_server.storage.sqlite.compile import (
     ALWAYS,
@@ -35,6 +35,7 @@ from fhir_server.storage.sqlite.compile import (
     shift,
     tids_of,
 )
+from fhir_server.storage.sqlite.single import Decider, decidable
 from fhir_server.storage.sqlite.terms import Terms, first_tid, last_tid
 from fhir_server.storage.sqlite.write import METHODS
 from fhir_server.storage.writes import Stored
@@ -62,6 +63,7 @@ class Searcher:
         self._execute = connection.execute
         self._counts: dict[int, tuple[int, int, float]] = {}
         self._sizes: dict[int | None, tuple[int, float]] = {}
+        self._decider = Decider(connection)
 
     def quick_page(self, search: Search) -> SearchPage | None:
         """The page of a search for one token, identifier or reference and nothing else: one statement, and so no
@@ -71,6 +73,8 @@ class Searcher:
         """
         select = search.select
         where = select.where
+        if type(where) is And:
+            return self._one(search, where.parts)
         if (
             type(where) is not Exists
             or search.sort
@@ -102,6 +106,27 @@ class Searcher:
             page.total = len(rows)
         page.matches = [stored(row) for row in rows]
         return page
+
+    def _one(self, search: Search, parts: Sequence[Node]) -> SearchPage | None:
+        """The page of a search for one resource by its address among those that a policy permits; None for others."""
+        named, select = parts[0] if parts else None, search.select
+        if (
+            type(named) is not Field
+            or self._terms.writing  # what is then found may be rolled back, and must not be remembered
+            or named.name != "address"
+            or named.op != "="
+            or search.count <= 0
+            or search.after is not None
+            or search.sort
+            or search.includes
+            or select.contained != "no"
+            or select.types is None
+            or str(named.value).partition("/")[0] not in select.types
+            or not all(map(decidable, parts[1:]))
+        ):
+            return None
+        row = self._decider.row(str(named.value), parts[1:])
+        return SearchPage(matches=[] if row is None else [stored(row)], total=0 if row is None else 1)
 
     def page(self, search: Search) -> SearchPage:
         """See Reader.search."""

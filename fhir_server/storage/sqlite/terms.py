@@ -68,6 +68,11 @@ class Terms:
         """A write transaction begins: what is found from now on may be rolled back."""
         self._writing = True
 
+    @property
+    def writing(self) -> bool:
+        """Whether a write transaction runs."""
+        return self._writing
+
     def commit(self) -> None:
         """The write transaction was committed."""
         if len(self._tids) + len(self._new_tids) > CACHED_TERMS:
