@@ -17,6 +17,7 @@ from fhir_server.search.registry import Registry, builtin
 
 REVIEWED: Final[Mapping[str, tuple[str, ...]]] = {
     "Patient": (),  # itself; `link` leads to other records of what may be somebody else
+    "AuditEvent": ("entity",),  # `patient` has agents too: an event of a refused look would tell its agent whose it is
     "Coverage": ("beneficiary",),  # subscriber, policy holder and payor are whoever pays
     "SupplyRequest": ("subject",),
     "Device": ("patient",),

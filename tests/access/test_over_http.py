@@ -115,3 +115,23 @@ def test_the_capability_statement_names_the_operation_for_patients_only(client: 
     resources = client.get("/metadata").json["rest"][0]["resource"]
     having = [one["type"] for one in resources if "break-the-glass" in {each["name"] for each in one["operation"]}]
     assert having == ["Patient"]
+
+
+def test_whose_record_one_was_refused_is_not_told_by_the_audit(client: Client, hospital: Hospital) -> None:
+    """T5: the event of a refused look names the patient, who may see it, and the agent, who may not."""
+
+    def event(id_: str, agent: str, patient: str) -> dict[str, object]:
+        return {
+            "resourceType": "AuditEvent",
+            "id": id_,
+            "type": {"system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest"},
+            "recorded": "2026-01-01T10:00:00Z",
+            "agent": [{"requestor": True, "who": {"reference": agent}}],
+            "source": {"observer": {"display": "Hestia"}},
+            "entity": [{"what": {"reference": "Observation/o"}}, {"what": {"reference": patient}}],
+        }
+
+    hospital.put(event("mine", "Patient/q", "Patient/p"), event("theirs", "Patient/p", "Patient/q"))
+    assert client.get("/AuditEvent?entity=Observation/o", **as_("patient")).matches == ["mine"]
+    assert client.get("/AuditEvent/theirs", **as_("patient")).status == 404
+    assert client.get("/AuditEvent/mine", **as_("patient")).status == 200

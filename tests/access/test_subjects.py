@@ -7,7 +7,7 @@ from fhir_server.access import subjects
 from fhir_server.search.registry import builtin
 
 BY_PATIENT = """
-    Account AllergyIntolerance Appointment AppointmentResponse AuditEvent Basic BodyStructure CarePlan CareTeam
+    Account AllergyIntolerance Appointment AppointmentResponse Basic BodyStructure CarePlan CareTeam
     ChargeItem Claim ClaimResponse ClinicalImpression Communication CommunicationRequest Composition Condition
     Consent CoverageEligibilityRequest CoverageEligibilityResponse DetectedIssue DeviceRequest
     DeviceUseStatement DiagnosticReport DocumentManifest DocumentReference Encounter EnrollmentRequest
@@ -17,7 +17,13 @@ BY_PATIENT = """
     Procedure Provenance QuestionnaireResponse RelatedPerson RequestGroup ResearchSubject RiskAssessment
     ServiceRequest Specimen SupplyDelivery VisionPrescription
 """
-OTHERWISE = {"AdverseEvent": ("subject",), "Coverage": ("beneficiary",), "Patient": (), "SupplyRequest": ("subject",)}
+OTHERWISE = {
+    "AdverseEvent": ("subject",),
+    "AuditEvent": ("entity",),
+    "Coverage": ("beneficiary",),
+    "Patient": (),
+    "SupplyRequest": ("subject",),
+}
 LEFT_OUT = {"Group", "Person", "Schedule"}
 ADDED = {
     "Contract": ("patient",),
