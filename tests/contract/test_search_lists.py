@@ -5,6 +5,7 @@ changes.
 import pytest
 
 from fhir_server.storage.protocol import Store, Transaction
+from tests.contract.conftest import Opener
 from tests.support.given import (
     CODE,
     SUBJECT,
@@ -21,6 +22,7 @@ from tests.support.given import (
     find,
     given,
     put,
+    searching,
 )
 
 PATIENTS = tuple(f"Patient/{number}" for number in range(20))
@@ -109,3 +111,31 @@ def test_one_resource_is_judged_by_what_was_committed(store: Store) -> None:
     given(store, [observation(1, "Patient/99")])
     assert find(store, "Observation", where) == []
     assert find(store, "Observation", And((Field("address", "=", "Observation/1"),))) == ["Observation/1"]
+
+
+def test_a_count_is_that_of_now(store: Store, open_it: Opener) -> None:
+    """Counted again after every commit, of this worker or another, and never by what is rolled back."""
+    other = open_it()
+    where = And((PULSE, ABOUT))
+
+    def counted(reader: Store | Transaction) -> int | None:
+        return reader.search(searching("Observation", where, count=0, total=True)).total
+
+    def on_page(reader: Store) -> int | None:
+        return reader.search(searching("Observation", where, count=1, total=True)).total
+
+    given(store, [observation(1, "Patient/3"), observation(2, "Patient/4"), observation(3, "Patient/77")])
+    assert counted(store) == counted(store) == on_page(store) == on_page(other) == 2
+    given(other, [observation(4, "Patient/5")])
+    assert counted(store) == counted(other) == on_page(store) == 3
+
+    def work(transaction: Transaction) -> None:
+        apply(transaction, [observation(5, "Patient/7")])
+        assert counted(transaction) == 4
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        store.transact(work)
+    assert counted(store) == on_page(store) == 3
+    given(store, [delete("Observation/1"), observation(2, "Patient/77")])
+    assert counted(store) == counted(other) == on_page(other) == 1

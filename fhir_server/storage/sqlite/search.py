@@ -17,7 +17,7 @@ from typing import Any, assert_never
 
 import apsw
 
-from fhir_server.search.ast import And, Compare, Exists, Field, Include, Node, Not, Scalar, Search, SortKey
+from fhir_server.search.ast import And, Compare, Exists, Field, Include, Node, Not, Scalar, Search, Select, SortKey
 from fhir_server.storage.protocol import SearchPage
 from fhir_server.storage.sqlite.compile import (
     ALWAYS,
@@ -41,6 +41,7 @@ from fhir_server.storage.sqlite.write import METHODS
 from fhir_server.storage.writes import Stored
 
 Position = tuple[Scalar | None, ...]
+Counted = tuple[Select, bool, int]
 
 ROW = "r.address, r.version, r.updated, r.method, r.body, r.registry, r.rid"
 ONE_TERM = (
@@ -52,6 +53,8 @@ PROBE_COST = 4.0
 SORT_STREAMS = 24
 """Sort keys with more index ranges than this are not walked."""
 SIZES_KEPT_S = 20.0
+TOTALS_KEPT = 1000
+"""Counts that are remembered until anything is committed to the store."""
 
 
 class Searcher:
@@ -64,6 +67,8 @@ class Searcher:
         self._counts: dict[int, tuple[int, int, float]] = {}
         self._sizes: dict[int | None, tuple[int, float]] = {}
         self._decider = Decider(connection)
+        self._totals: dict[Counted, int] = {}
+        self._totals_of: tuple[int, int] | None = None
 
     def quick_page(self, search: Search) -> SearchPage | None:
         """The page of a search for one token, identifier or reference and nothing else: one statement, and so no
@@ -130,6 +135,8 @@ class Searcher:
 
     def page(self, search: Search) -> SearchPage:
         """See Reader.search."""
+        if search.count == 0 and (total := self._totals_now().get(_counted(search))) is not None:
+            return SearchPage(total=total)
         compiler = Compiler(self._execute, self._terms, self._counts, search.chain_limit)
         selection = compiler.select(search.select)
         page = SearchPage()
@@ -145,8 +152,21 @@ class Searcher:
         if search.after is None and search.count > 0 and page.next is None:
             page.total = len(page.matches)
         elif search.total or search.count == 0:
-            page.total = self._total(selection, search)
+            totals, counted = self._totals_now(), _counted(search)
+            page.total = totals.get(counted)
+            if page.total is None:
+                page.total = totals[counted] = self._total(selection, search)
         return page
+
+    def _totals_now(self) -> dict[Counted, int]:
+        """What was counted since anything was committed to the store; what is not committed is not remembered."""
+        if self._terms.writing:
+            return {}
+        # The first number changes with commits of other connections, the second with our own writes.
+        state = self._execute("PRAGMA data_version").get, self._execute("SELECT total_changes()").get
+        if state != self._totals_of or len(self._totals) >= TOTALS_KEPT:
+            self._totals_of, self._totals = state, {}
+        return self._totals
 
     def explain(self, search: Search) -> list[dict[str, Any]]:
         """Runs the search and answers each statement that it took, with SQLite's plan and the rows it gave."""
@@ -637,6 +657,11 @@ class Searcher:
             f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value", (carray(rids),)
         )
         return {row[6]: row for row in found}
+
+
+def _counted(search: Search) -> Counted:
+    """What a total depends on, besides the store."""
+    return search.select, search.containers, search.chain_limit
 
 
 def stored(row: tuple[Any, ...]) -> Stored:
