@@ -130,6 +130,8 @@ def narrow(search: ast.Search, policy: Policy) -> ast.Search:
         # An include of what is not granted is absent, and does not say so.
         if policy.granted(include.select.types, "s"):
             includes.append(replace(include, select=narrow_select(include.select, policy)))
+    if not includes and not search.includes and select is search.select:
+        return search
     return replace(search, select=select, includes=tuple(includes))
 
 
@@ -154,7 +156,9 @@ def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
         asked = _parts(where)
         kept = beyond(predicate, asked)
         where = asked[0] if len(asked) == 1 and not kept else ast.And((*asked, *kept))
-    return replace(select, types=types, where=where)
+    elif types == select.types and where == select.where:
+        return select
+    return ast.Select(types, where, select.contained)
 
 
 def _parts(node: ast.Node) -> tuple[ast.Node, ...]:
