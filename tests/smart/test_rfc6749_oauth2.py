@@ -10,7 +10,7 @@ import pytest
 from smart_auth.context import Auth
 from smart_auth.records import Account, Grant
 from tests.support.accounts import AuthClock, RecordingAudit
-from tests.support.smart_apps import REDIRECT, Hospital, answered, assertion, basic, request_of
+from tests.support.smart_apps import REDIRECT, VERIFIER, Hospital, answered, assertion, basic, request_of
 
 
 @pytest.fixture
@@ -195,7 +195,7 @@ def test_confidential_client_authenticates_by_basic(hospital: Hospital) -> None:
     anna = hospital.browser("anna")
     code = anna.code(client_id="symmetric")
     values = {"grant_type": "authorization_code", "code": code, "redirect_uri": REDIRECT}
-    values |= {"code_verifier": "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"}
+    values |= {"code_verifier": VERIFIER}
     assert anna.post("/oauth/token", dict(values), Authorization=basic()).status_code == 200
 
 
@@ -301,6 +301,38 @@ def test_refresh_cannot_widen_the_scope(hospital: Hospital, scope: str) -> None:
     response = anna.refresh(first["refresh_token"], scope=scope)
     assert (response.status_code, response.get_json()["error"]) == (400, "invalid_scope")
     assert anna.refresh(first["refresh_token"]).status_code == 200  # an error uses nothing up
+
+
+def test_a_public_client_need_not_name_itself_to_refresh(hospital: Hospital) -> None:
+    """6 lists no client_id, and SMART's own JavaScript client sends none: the token says whose it is."""
+    anna = hospital.browser("anna")
+    first = anna.tokens()
+    response = anna.refresh(first["refresh_token"], client_id=None)
+    assert response.status_code == 200
+    assert anna.refresh(first["refresh_token"], client_id=None).get_json()["error"] == "invalid_grant"
+    assert anna.refresh("made-up", client_id=None).status_code in (400, 401)
+
+
+def test_a_confidential_client_has_to_authenticate_to_refresh(hospital: Hospital) -> None:
+    """6: "If the client type is confidential ... the client MUST authenticate"."""
+    anna = hospital.browser("anna")
+    code = anna.code(client_id="symmetric")
+    form = {
+        "grant_type": "authorization_code",
+        "code": code,
+        "redirect_uri": REDIRECT,
+        "code_verifier": VERIFIER,
+    }
+    tokens = anna.post("/oauth/token", form, Authorization=basic()).get_json()
+    for named in (None, "symmetric"):
+        refused = anna.refresh(tokens["refresh_token"], client_id=named)
+        assert refused.get_json()["error"] == "invalid_client"
+    kept = anna.post(
+        "/oauth/token",
+        {"grant_type": "refresh_token", "refresh_token": tokens["refresh_token"]},
+        Authorization=basic(),
+    )
+    assert kept.status_code == 200
 
 
 def test_refresh_token_of_another_client_is_refused(hospital: Hospital) -> None:
