@@ -58,8 +58,9 @@ class Demo:
 def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """The demo hospital on each store."""
     directory = tmp_path_factory.mktemp("demo")
-    database = mongodb.fresh_name()
-    store = f"sqlite:///{directory / 'store.db'}" if request.param == "sqlite" else mongo_uri(database)
+    # A database server of its own: the one of the test run is slow once it holds hundreds of databases.
+    private = mongodb.start(private=True) if request.param == "mongo" else None
+    store = f"sqlite:///{directory / 'store.db'}" if private is None else mongo_uri("hestia_demo", private)
     try:
         with Serving(directory, store, small_demo=True, auth="on") as serving:
             serving.ready(180)
@@ -67,8 +68,8 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             found.described = json.loads(found.hestia("demo", "--json"))
             yield found
     finally:
-        if request.param == "mongo":
-            mongodb.drop(mongodb.server().uri, database)
+        if private is not None:
+            private.stop()
 
 
 Allow = Callable[..., str]

@@ -143,7 +143,7 @@ class Serving:
         return said
 
 
-def mongo_uri(database: str) -> str:
-    """The URI of a database on the server of the test run."""
-    head, mark, options = mongodb.server().uri.partition("?")
+def mongo_uri(database: str, server: mongodb.Server | None = None) -> str:
+    """The URI of a database on the server of the test run, or on another."""
+    head, mark, options = (server or mongodb.server()).uri.partition("?")
     return f"{head.rstrip('/')}/{database}{mark}{options}"
