@@ -11,6 +11,18 @@ from tests.support import mongodb
 _seen: set[str] = set()
 
 
+_module: list[Any] = [None]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A module of tests begins; those before have closed their stores."""
+    module = item.getparent(pytest.Module)
+    if module is not _module[0]:
+        _module[0] = module
+        mongodb.renew()
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """A test process of xdist hands its server's name to the process that prints."""
     server = mongodb._server

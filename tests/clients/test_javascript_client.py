@@ -81,6 +81,7 @@ def client_id(demo: Demo, app: App) -> str:
     """The app, registered dynamically and approved."""
     answer = httpx.post(
         f"{demo.auth}/oauth/register",
+        timeout=60,
         json={
             "client_name": "JavaScript app",
             "token_endpoint_auth_method": "none",
@@ -152,8 +153,11 @@ def test_an_ehr_launch_gets_the_patient_that_the_hospital_chose(
     app.set_up(clientId=client_id, scope=scope, pkceMode="required")
     token = demo.token(doctor["username"])
     headers = {"Authorization": f"Bearer {token}"}
-    treated = httpx.get(f"{demo.base}/Patient?_count=1", headers=headers).json()["entry"][0]["resource"]["id"]
-    answer = httpx.post(f"{demo.auth}/oauth/launch", headers=headers, json={"client_id": client_id, "patient": treated})
+    treated = httpx.get(f"{demo.base}/Patient?_count=1", headers=headers, timeout=60).json()["entry"][0]["resource"][
+        "id"
+    ]
+    asked = {"client_id": client_id, "patient": treated}
+    answer = httpx.post(f"{demo.auth}/oauth/launch", headers=headers, json=asked, timeout=60)
     assert answer.status_code in (200, 201), answer.text
     launch = answer.json()["launch"]
     page.goto(f"{app.origin}/launch.html?iss={demo.base}&launch={launch}")

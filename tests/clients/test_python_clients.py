@@ -75,5 +75,5 @@ def test_fhirpy_writes_with_a_back_end_token(demo: Demo) -> None:
     made.save()
     assert app.resources("Patient").search(family="backend").fetch()[0]["id"] == made["id"]
     made.delete()
-    answer = httpx.get(f"{demo.base}/Patient/{made['id']}")
+    answer = httpx.get(f"{demo.base}/Patient/{made['id']}", timeout=60)
     assert answer.status_code == 401

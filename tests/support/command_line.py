@@ -123,7 +123,7 @@ class Serving:
         def answers() -> bool:
             assert self.process.poll() is None, self.process.stdout.read() if self.process.stdout else ""
             try:
-                return httpx.get(f"http://127.0.0.1:{self.port}/health").status_code == 200
+                return httpx.get(f"http://127.0.0.1:{self.port}/health", timeout=20).status_code == 200
             except httpx.HTTPError:
                 return False
 
