@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,9 +52,9 @@ _CALLBACKS: Final = (
 _LAUNCH: Final = "http://localhost/custom/smart_stu2_2/launch"
 
 
-def ensure_access(server: Server, auth: Auth, resources: Iterable[JSON]) -> bool:
-    """Makes the demo's people, accounts and clients once; True when it did. `resources`: of the demo, Patient and
-    RelatedPerson at least.
+def ensure_access(server: Server, auth: Auth, resources: Callable[[], Iterable[JSON]]) -> bool:
+    """Makes the demo's people, accounts and clients once; True when it did. `resources` gives those of the demo,
+    Patient and RelatedPerson at least.
     """
     if auth.store.get(OneTime, RECORD) is not None:
         return False
@@ -62,7 +62,7 @@ def ensure_access(server: Server, auth: Auth, resources: Iterable[JSON]) -> bool
         if auth.store.get(OneTime, RECORD) is not None:
             return False
         remove(auth)  # of a restored backup: the accounts without the record of their passwords
-        people = logins(resources)
+        people = logins(resources())
         repository = Repository(server, RequestContext(EVERYTHING))
         repository.execute([Write("update", "Person", one.person["id"], resource=one.person) for one in people])
         made = {

@@ -189,8 +189,12 @@ def _prepare_access(settings: Settings, server: Server) -> None:
             raise click.ClickException("This store holds demo accounts. `hestia demo --remove` removes them.")
         record = server.store.get_meta(DEMO)
         if record is not None and settings.demo and not settings.production:
-            resources = (entry["resource"] for bundle in demo_bundles(record) for entry in bundle["entry"])
-            ensure_access(server, auth, resources)
+            ensure_access(
+                server,
+                auth,
+                # Generated only when it is needed: at the first start.
+                lambda: [entry["resource"] for bundle in demo_bundles(record) for entry in bundle["entry"]],
+            )
         follow_issuer(auth)
         if settings.production and not (settings.smtp or settings.sms):
             click.secho("Warning: neither HESTIA_SMTP nor HESTIA_SMS is set; one-time codes reach nobody.", fg="yellow")
