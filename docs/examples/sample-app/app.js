@@ -98,21 +98,35 @@ function keep(session, tokens) {
 
 // --- 4. Refresh and revocation -------------------------------------------------------------------------------------
 
-async function refresh(session) {
+// One at a time: a refresh token that is used twice ends the access (RFC 9700, 4.14.2), and two requests can be told at
+// once that the access token is over.
+let refreshing = null;
+
+function refresh() {
+  refreshing ??= renew(current).finally(() => (refreshing = null));
+  return refreshing;
+}
+
+async function renew(session) {
   try {
     // The refresh token changes at every use; the old one is worth nothing from then on.
     const tokens = await askForTokens(session.configuration, {
       grant_type: "refresh_token",
       refresh_token: session.refresh_token,
     });
-    return keep(session, tokens);
+    current = keep(session, tokens);
   } catch (error) {
     sessionStorage.removeItem("session");
     throw error;
   }
 }
 
-async function revoke(session) {
+async function revoke() {
+  await refreshing?.catch(() => {}); // its tokens would outlive the ones that are revoked here
+  const session = current;
+  if (!session) return;
+  current = null;
+  latest = null;
   sessionStorage.removeItem("session");
   await fetch(session.configuration.revocation_endpoint, {
     method: "POST",
@@ -126,27 +140,47 @@ async function revoke(session) {
 // --- 5. FHIR -------------------------------------------------------------------------------------------------------
 
 async function fhir(path) {
-  const get = () =>
-    fetch(`${current.server}/${path}`, {
-      headers: { Accept: "application/fhir+json", Authorization: `Bearer ${current.access_token}` },
+  const get = (session) =>
+    fetch(`${session.server}/${path}`, {
+      headers: { Accept: "application/fhir+json", Authorization: `Bearer ${session.access_token}` },
     });
-  let answer = await get();
-  if (answer.status === 401 && current.refresh_token) {
-    current = await refresh(current);
-    answer = await get();
+  const before = current;
+  let answer = await get(before);
+  if (answer.status === 401 && current?.refresh_token) {
+    // Another request may have been here first.
+    if (current === before) await refresh();
+    if (current) answer = await get(current);
   }
   if (answer.status === 401) throw new Problem("ended");
   if (!answer.ok) throw new Problem("noData");
   return answer.json();
 }
 
+let latest = null;
+
 async function showRecord() {
+  const asked = (latest = Symbol("asked"));
+  // Meanwhile the access may be given up, or the page asked again: the answer is for nobody then.
+  const old = () => asked !== latest;
+  try {
+    const record = await readRecord();
+    if (!old()) showOn(record);
+  } catch (error) {
+    if (!old()) throw error;
+  }
+}
+
+async function readRecord() {
   // Without a patient there is nothing to show: the person has not chosen one, or took the scope away.
   if (!current.patient) throw new Problem("noPatient");
   const [patient, observations] = await Promise.all([
     fhir(`Patient/${encodeURIComponent(current.patient)}`),
     fhir(`Observation?patient=${encodeURIComponent(current.patient)}&_sort=-date&_count=20`),
   ]);
+  return { patient, observations };
+}
+
+function showOn({ patient, observations }) {
   element("name").textContent = nameOf(patient);
   element("facts").textContent = [patient.birthDate, text(`gender-${patient.gender ?? "unknown"}`)].filter(Boolean).join(" · ");
   // need_patient_banner false: whoever embeds this app shows already whose record it is.
@@ -305,14 +339,13 @@ if (document.body.dataset.page === "launch") {
   element("connect").addEventListener("click", () => attempt(() => authorize(SETTINGS.servers[0], null)));
   element("refresh").addEventListener("click", () =>
     attempt(async () => {
-      current = await refresh(current);
+      await refresh();
       showExpiry();
     }),
   );
   element("revoke").addEventListener("click", () =>
     attempt(async () => {
-      await revoke(current);
-      current = null;
+      await revoke();
       show("welcome");
     }),
   );
