@@ -81,7 +81,9 @@ def test_opened_on_its_own_it_shows_the_record_renews_and_revokes(demo: Demo, pa
 
 
 @pytest.mark.slow
-def test_two_requests_that_find_the_token_over_renew_it_once_and_a_late_answer_shows_nothing(demo: Demo, page: Page) -> None:
+def test_two_requests_that_find_the_token_over_renew_it_once_and_a_late_answer_shows_nothing(
+    demo: Demo, page: Page
+) -> None:
     become(page, demo, "patient")
     page.goto(f"{demo.auth}/sample-app/index.html")
     page.click("#connect")
