@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -157,14 +158,12 @@ class Administration:
         """Takes a role away, and with it the sessions and grants of that role. Raises: NotPossible, also for the last
         administrator.
         """
-        if role == "administrator":
-            self._keep_one_administrator(account_id)
 
         def change(found: Account) -> Account:
             roles = tuple(one for one in found.roles if one.role != role)
             return msgspec.structs.replace(found, roles=roles, updated_at=self._auth.clock())
 
-        changed = self._auth.store.change(Account, account_id, change)
+        changed = self._change_rights(account_id, change)
         if changed is None:
             raise NotPossible(NO_ACCOUNT)
         self.end_access(account_id, role=role)
@@ -231,19 +230,34 @@ class Administration:
                 revoke(self._auth, grant)
 
     def _set_status(self, account_id: str, status: str, action: str, by: str, address: str) -> Account:
-        if any(link.role == "administrator" for link in self._need(account_id).roles):
-            self._keep_one_administrator(account_id)
-        changed = self._change(account_id, status=status)
+        changed = self._change_rights(
+            account_id,
+            lambda found: msgspec.structs.replace(found, status=status, updated_at=self._auth.clock()),
+        )
+        if changed is None:
+            raise NotPossible(NO_ACCOUNT)
         self.end_access(account_id)
         self._tell(action, changed, address, by=by)
         return changed
 
-    def _keep_one_administrator(self, leaving: str) -> None:
+    def _change_rights(self, account_id: str, change: Callable[[Account], Account]) -> Account | None:
+        """Changes an account in a way that may take an administrator away. All such changes take turns, so that two
+        administrators who remove each other at the same time leave one. Raises: NotPossible for the last one.
+        """
+
+        def keep_one(found: Account) -> Account:
+            changed = change(found)
+            if _administers(found) and not _administers(changed):
+                self._require_another_administrator(account_id)
+            return changed
+
+        return self._auth.store.change(Account, account_id, keep_one, turn="administrators")
+
+    def _require_another_administrator(self, leaving: str) -> None:
         after = ""
         while page := self._auth.store.page(Account, after=after):
-            for one in page:
-                if one.id != leaving and one.status == "active" and any(r.role == "administrator" for r in one.roles):
-                    return
+            if any(one.id != leaving and _administers(one) for one in page):
+                return
             after = page[-1].id
         raise NotPossible(N_("The last administrator has to stay."))
 
@@ -299,6 +313,11 @@ class Administration:
                 detail={name: value for name, value in detail.items() if value is not None},
             )
         )
+
+
+def _administers(account: Account) -> bool:
+    """Whether an account is an administrator's who can log in (but for a lockout, which passes)."""
+    return account.status == "active" and any(link.role == "administrator" for link in account.roles)
 
 
 def _taken(field: str) -> UnusableValue:

@@ -1,6 +1,7 @@
 """Records on MongoDB, by mongoengine, in the database of the FHIR resources.
 
-An atomic change is a compare-and-set on the revision of the document, so it needs no transaction. What expires is
+An atomic change is a compare-and-set on the revision of the document, so it needs no transaction; one that takes turns
+with changes of other records counts up the revision of the turn as well, both in one transaction. What expires is
 removed by TTL indexes, up to a minute late; until then it is skipped when read.
 """
 
@@ -18,7 +19,14 @@ from typing import Any, Final
 
 from mongoengine import NotUniqueError, QuerySet
 from mongoengine.connection import disconnect, get_db, register_connection
-from pymongo.errors import AutoReconnect, ConfigurationError, ConnectionFailure, InvalidURI
+from pymongo.errors import (
+    AutoReconnect,
+    ConfigurationError,
+    ConnectionFailure,
+    DuplicateKeyError,
+    InvalidURI,
+    OperationFailure,
+)
 from pymongo.uri_parser import parse_uri
 
 from smart_auth.context import now
@@ -29,6 +37,9 @@ from smart_auth.store.rows import R, check_fields, columns, decode, encode, expi
 
 DEFAULT_DATABASE: Final = "hestia"
 EPOCH: Final = datetime(1970, 1, 1)
+CONFLICTS: Final = frozenset({24, 112, 225, 244, 246, 251, 263})
+"""LockTimeout, WriteConflict and the like: the transaction is run again. mongod labels them TransientTransactionError;
+other servers that speak the protocol do not always."""
 
 _aliases = itertools.count()
 _connecting = threading.Lock()
@@ -102,7 +113,7 @@ class MongoAuthStore:
             )
             database = get_db(alias).client[self._name]
         self._alias = alias
-        names = [*(table(kind) for kind in KINDS), "auth_hit", "auth_layout"]
+        names = [*(table(kind) for kind in KINDS), "auth_hit", "auth_layout", "auth_turn"]
         self._collections = {name: database[name] for name in names}
 
     def _objects(self, kind: type[Record], **equal: Any) -> QuerySet:
@@ -217,10 +228,11 @@ class MongoAuthStore:
             lambda: self._objects(type(record), id=record.id).update_one(upsert=True, inc__revision=1, **update),
         )
 
-    def change(self, kind: type[R], id: str, change: Callable[[R], R | None]) -> R | None:
-        """See AuthStore.change."""
+    def change(self, kind: type[R], id: str, change: Callable[[R], R | None], *, turn: str = "") -> R | None:
+        """See AuthStore.change. A turn is taken when its revision is still what it was before `change` read."""
         deadline = time.monotonic() + self._busy_timeout_s
         while True:
+            taken = self._turn(turn) if turn else 0
             found = self._read(kind, id)
             if found is None:
                 return None
@@ -229,11 +241,53 @@ class MongoAuthStore:
                 return None
             assert changed.id == id, "A change keeps the id."
             objects, update = self._objects(kind, id=id, revision=found[1]), _update(changed)
-            if self._write(changed, lambda: objects.update_one(inc__revision=1, **update)):  # noqa: B023 - called now
+            if turn:
+                stored = self._write(changed, lambda: self._take_turn(turn, taken, changed, found[1]))  # noqa: B023
+            else:
+                stored = self._write(changed, lambda: objects.update_one(inc__revision=1, **update))  # noqa: B023
+            if stored:
                 return changed
             if time.monotonic() > deadline:
                 raise StoreBusy("The record changes too fast.")
             time.sleep(random.uniform(0, 0.005))  # noqa: S311 - a pause, no secret
+
+    def _turn(self, turn: str) -> int:
+        """The revision of a turn, which is made when it is absent: inside the transaction that would be a conflict."""
+        if self._pid != os.getpid():
+            self._open()
+        turns = self._collections["auth_turn"]
+        with _edge():
+            while True:
+                found = turns.find_one({"_id": turn})
+                if found is not None:
+                    revision: int = found["revision"]
+                    return revision
+                try:
+                    turns.insert_one({"_id": turn, "revision": 1})
+                except DuplicateKeyError:
+                    pass  # another was faster; it is there now
+
+    def _take_turn(self, turn: str, taken: int, record: Record, revision: int) -> bool:
+        """Counts up a turn and writes a record over its document in one transaction; False when another did either
+        since the revisions were read, or is just doing it.
+        """
+        turns, records = self._collections["auth_turn"], self._collections[table(type(record))]
+        with turns.database.client.start_session() as session:
+            try:
+                with session.start_transaction():
+                    if (
+                        turns.update_one({"_id": turn, "revision": taken}, _COUNT, session=session).matched_count
+                        and records.update_one(
+                            {"_id": record.id, "revision": revision}, _raw_update(record) | _COUNT, session=session
+                        ).matched_count
+                    ):
+                        return True  # commits
+                    session.abort_transaction()
+                    return False
+            except OperationFailure as error:
+                if error.has_error_label("TransientTransactionError") or error.code in CONFLICTS:
+                    return False
+                raise
 
     def take(self, kind: type[R], id: str) -> R | None:
         """See AuthStore.take."""
@@ -271,11 +325,11 @@ class MongoAuthStore:
         with _edge():
             try:
                 return write()
-            except NotUniqueError:
+            except (NotUniqueError, DuplicateKeyError):
                 self._objects(type(record), expires_at__lte=_date(self._clock())).delete()
             try:
                 return write()
-            except NotUniqueError as error:
+            except (NotUniqueError, DuplicateKeyError) as error:
                 raise Taken(self._held(record)) from error
 
     def _held(self, record: Record) -> str:
@@ -325,20 +379,36 @@ def _date(moment: int | None) -> datetime | None:
     return None if moment is None else EPOCH + timedelta(seconds=moment)
 
 
-def _update(record: Record) -> dict[str, Any]:
-    """The update that writes a record over its document; a field without a value is removed, so that it is not in a
-    unique index.
-    """
-    values = {
+_COUNT: Final = {"$inc": {"revision": 1}}
+
+
+def _values(record: Record) -> dict[str, Any]:
+    return {
         "body": encode(record).decode(),
         "created_at": record.created_at,
         "expires_at": _date(record.expires_at),
         **{name: getattr(record, name) for name in columns(type(record))},
     }
+
+
+def _update(record: Record) -> dict[str, Any]:
+    """The update that writes a record over its document; a field without a value is removed, so that it is not in a
+    unique index.
+    """
     return {
         (f"unset__{name}" if value is None else f"set__{name}"): 1 if value is None else value
-        for name, value in values.items()
+        for name, value in _values(record).items()
     }
+
+
+def _raw_update(record: Record) -> dict[str, Any]:
+    """The same in the words of the database."""
+    values = _values(record)
+    update = {
+        "$set": {name: value for name, value in values.items() if value is not None},
+        "$unset": {name: "" for name, value in values.items() if value is None},
+    }
+    return {operator: fields for operator, fields in update.items() if fields}
 
 
 @contextmanager

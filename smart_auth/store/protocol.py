@@ -54,10 +54,13 @@ class AuthStore(Protocol):
     def put(self, record: Record) -> None:
         """Adds or replaces a record. Raises Taken for a unique value that another record holds."""
 
-    def change(self, kind: type[R], id: str, change: Callable[[R], R | None]) -> R | None:
+    def change(self, kind: type[R], id: str, change: Callable[[R], R | None], *, turn: str = "") -> R | None:
         """Atomic read-modify-write of an existing record: returns what `change` returned and is now stored; None when
         there is no such record, or when `change` returned None (nothing is stored then). `change` may run several
         times and has no side effects. Raises Taken, StoreBusy.
+
+        Changes that name the same `turn` happen one after the other, whatever records they are about: what `change`
+        reads of other records by this store is then, when its result is stored, as every earlier one left it.
         """
 
     def take(self, kind: type[R], id: str) -> R | None:

@@ -203,8 +203,8 @@ class SqliteAuthStore:
         with self._transaction() as connection:
             self._put(connection, record)
 
-    def change(self, kind: type[R], id: str, change: Callable[[R], R | None]) -> R | None:
-        """See AuthStore.change. `change` runs once, inside the transaction."""
+    def change(self, kind: type[R], id: str, change: Callable[[R], R | None], *, turn: str = "") -> R | None:
+        """See AuthStore.change. `change` runs once, in the transaction, of which there is one at a time."""
         with self._transaction() as connection:
             row = connection.execute(f"SELECT body FROM {table(kind)} WHERE id = ?", (id,)).fetchone()
             found = self._alive(kind, row)

@@ -21,6 +21,7 @@ from smart_auth.vault import KeyVault
 from tests.support.accounts import AuthClock, RecordingAudit, RecordingNotifier
 from tests.support.certificate import Certified, make_certificate
 from tests.support.directory import MemoryDirectory
+from tests.support.records import NAMES, Opener, stores
 
 MASTER_KEY = bytes(range(32))
 
@@ -32,7 +33,7 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "store_name" in metafunc.fixturenames:
         both = metafunc.definition.get_closest_marker("both_stores") is not None
-        metafunc.parametrize("store_name", ["sqlite", "mongo"] if both else ["sqlite"], scope="function")
+        metafunc.parametrize("store_name", NAMES if both else NAMES[:1], scope="function")
 
 
 @pytest.fixture(autouse=True)
@@ -47,23 +48,16 @@ def clock() -> AuthClock:
 
 
 @pytest.fixture
-def auth_store(store_name: str, tmp_path: Path, clock: AuthClock) -> Iterator[AuthStore]:
+def open_it(store_name: str, tmp_path: Path, clock: AuthClock) -> Iterator[Opener]:
+    """Opens one more store object on the database of the test, as another worker would."""
+    with stores(store_name, tmp_path, clock) as opener:
+        yield opener
+
+
+@pytest.fixture
+def auth_store(open_it: Opener) -> AuthStore:
     """An empty store of records."""
-    if store_name == "mongo":
-        from smart_auth.store.mongo import open_store as open_mongo
-        from tests.support import mongodb
-
-        running, database = mongodb.server(), mongodb.fresh_name()
-        store: AuthStore = open_mongo(running.uri, database=database, clock=clock)
-        yield store
-        store.close()
-        mongodb.drop(running.uri, database)
-    else:
-        from smart_auth.store.sqlite import open_store as open_sqlite
-
-        store = open_sqlite(tmp_path / "hestia.db", clock=clock)
-        yield store
-        store.close()
+    return open_it()
 
 
 @pytest.fixture

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import threading
+
 import pytest
 
-from smart_auth.accounts import LoginFailed, NotPossible, UnusableValue
+from smart_auth.accounts import Accounts, LoginFailed, NotPossible, UnusableValue
 from smart_auth.context import Auth
 from smart_auth.records import Account, Grant, RoleLink
 from smart_auth.vault import KeyVault
 from tests.support.accounts import RecordingAudit, RecordingNotifier
 from tests.support.directory import MemoryDirectory
+from tests.support.records import Opener
 
 PASSWORD = "correct horse battery 9"
 PHONE = "+8613800138000"
@@ -87,6 +91,44 @@ def test_the_last_administrator_stays(auth: Auth, shen: Account) -> None:
     assert found.status == "active"
     auth.accounts.unlock("boss", by=shen.id)
     auth.accounts.lock(shen.id, by="boss")
+
+
+@pytest.mark.both_stores
+@pytest.mark.parametrize("act", ["lock", "close", "revoke_role"])
+def test_administrators_who_remove_each_other_at_once_leave_one(
+    auth: Auth, shen: Account, open_it: Opener, act: str
+) -> None:
+    """Each by a worker of its own, and the second begins when the first has found that there is another one."""
+    elsewhere = dataclasses.replace(auth, store=open_it())
+    elsewhere.accounts = Accounts(elsewhere)
+    role = ("administrator",) if act == "revoke_role" else ()
+    refused: list[str] = []
+
+    def remove(mine: Auth, account_id: str, by: str) -> None:
+        try:
+            getattr(mine.accounts, act)(account_id, *role, by=by)
+        except NotPossible:
+            refused.append(account_id)
+
+    second = threading.Thread(target=remove, args=(elsewhere, shen.id, "boss"))
+    look = auth.accounts._require_another_administrator
+
+    def look_and_wait(leaving: str) -> None:
+        look(leaving)
+        if second.ident is None:
+            second.start()
+            second.join(1)  # ends now where nothing waits for the first one
+
+    auth.accounts._require_another_administrator = look_and_wait  # type: ignore[method-assign]
+    remove(auth, "boss", shen.id)
+    second.join(30)
+    left = [
+        one.id
+        for one in auth.store.page(Account)
+        if one.status == "active" and any(link.role == "administrator" for link in one.roles)
+    ]
+    assert left == refused
+    assert len(left) == 1
 
 
 @pytest.mark.parametrize("act", ["lock", "close"])

@@ -13,7 +13,7 @@ import pytest
 
 from smart_auth.records import Account, OneTime
 from smart_auth.store.protocol import AuthStore, Taken
-from tests.smart_store.conftest import Opener
+from tests.support.records import Opener
 
 WORKERS = 4
 
@@ -133,3 +133,60 @@ def test_a_forked_child_uses_a_connection_of_its_own(store: AuthStore, open_it: 
     assert store.get(OneTime, "of the child") is not None
     store.insert(OneTime(id="after"))
     assert store.count(OneTime) == 3
+
+
+def test_changes_of_different_records_take_turns(open_it: Opener, store: AuthStore) -> None:
+    """Each of two may give up its mark as long as the other one has it; the second begins while the first decides."""
+    other = open_it()
+    store.insert(OneTime(id="a", tries=1))
+    store.insert(OneTime(id="b", tries=1))
+
+    def give_up(mine: AuthStore, id: str, beside: str, meanwhile: Callable[[], None]) -> OneTime | None:
+        def change(found: OneTime) -> OneTime | None:
+            there = mine.get(OneTime, beside)
+            meanwhile()
+            assert there is not None
+            return msgspec.structs.replace(found, tries=0) if there.tries else None
+
+        return mine.change(OneTime, id, change, turn="marks")
+
+    second = threading.Thread(target=give_up, args=(other, "b", "a", lambda: None))
+
+    def begin() -> None:
+        if second.ident is None:
+            second.start()
+            second.join(1)  # ends now where nothing waits for the first one
+
+    give_up(store, "a", "b", begin)
+    second.join(30)
+    assert sum(one.tries for one in store.page(OneTime)) == 1
+
+
+def test_no_turn_is_lost(open_it: Opener, store: AuthStore) -> None:
+    """Everybody gives up what is his as long as there are others: one stays."""
+    for round_ in range(5):
+        for worker in range(WORKERS):
+            store.put(Account(id=f"{worker}", name=f"round {round_}"))
+
+        def leave(mine: AuthStore, worker: int) -> bool:
+            def change(found: Account) -> Account | None:
+                others = [one for one in mine.page(Account) if one.id != found.id and one.status == "active"]
+                return msgspec.structs.replace(found, status="locked") if others else None
+
+            return mine.change(Account, f"{worker}", change, turn="leaving") is not None
+
+        assert sorted(at_once(open_it, leave)) == [False] + [True] * (WORKERS - 1)
+        assert store.count(Account, status="active") == 1
+
+
+def test_a_unique_value_is_taken_in_a_turn_too(store: AuthStore) -> None:
+    store.insert(Account(id="a", name="", phone="1"))
+    store.insert(Account(id="b", name=""))
+    with pytest.raises(Taken) as caught:
+        store.change(Account, "b", lambda found: msgspec.structs.replace(found, phone="1"), turn="x")
+    assert caught.value.field == "phone"
+    given = store.change(Account, "a", lambda found: msgspec.structs.replace(found, phone=None), turn="x")
+    assert given is not None
+    assert store.change(Account, "b", lambda found: msgspec.structs.replace(found, phone="1"), turn="x") is not None
+    assert store.change(Account, "c", lambda found: found, turn="x") is None
+    assert store.change(Account, "a", lambda found: None, turn="x") is None

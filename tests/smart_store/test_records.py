@@ -7,8 +7,8 @@ import pytest
 from smart_auth.records import KINDS, Account, Client, Code, Grant, OneTime, Record, RoleLink, Session
 from smart_auth.store.protocol import AuthStore, Taken
 from smart_auth.store.rows import dump_lines, restore_lines
-from tests.smart_store.conftest import Opener
 from tests.support.accounts import AuthClock
+from tests.support.records import Opener
 
 
 def account(id: str, **values: object) -> Account:
