@@ -79,6 +79,14 @@ def role_of(policy: Policy) -> RolePolicy | None:
     return granted.role if isinstance(granted, Granted) else None
 
 
+def opened_of(policy: Policy) -> tuple[str, ...]:
+    """References to the patients whom the caller sees, at least in part, only because their records were opened at
+    need; () for another's policy.
+    """
+    granted = (policy.actions or {}).get("r")
+    return granted.opened if isinstance(granted, Granted) else ()
+
+
 def _today(server: Server, now_us: int) -> str:
     zone = server.extractor.settings.calendar.zone
     return datetime.fromtimestamp(now_us / 1e6, zone).date().isoformat()
@@ -99,6 +107,11 @@ class Granted(Mapping[str, ast.Node]):
     def role(self) -> RolePolicy:
         """The role policy that this comes from."""
         return self._compiler.role
+
+    @property
+    def opened(self) -> tuple[str, ...]:
+        """See opened_of."""
+        return self._compiler.opened
 
     def __getitem__(self, resource_type: str) -> ast.Node:
         node = self._nodes.get(resource_type)
@@ -131,6 +144,9 @@ class Compiler:
         self._scopes = self._applicable()
         self._role_nodes: dict[tuple[str, str, bool], ast.Node] = {}
         self._values: dict[str, tuple[str, ...]] = {}
+        treats = any(rule.compartment == "%treated" for rule in role.rules)
+        needed = snapshot.needed if treats else patients_of(snapshot.opened)
+        self.opened = tuple(sorted(f"Patient/{id_}" for id_ in needed))
 
     # --- scopes -------------------------------------------------------------------------------------------------------
 
@@ -398,4 +414,4 @@ def negated(node: ast.Node) -> ast.Node:
     return ast.NOTHING if node == ast.EVERYTHING else ast.Not(node)
 
 
-__all__ = ["Compiler", "Granted", "both", "compile_policy", "either", "negated", "role_of"]
+__all__ = ["Compiler", "Granted", "both", "compile_policy", "either", "negated", "opened_of", "role_of"]

@@ -85,6 +85,8 @@ class Snapshot:
     patients: Circle = ()
     treated: Circle = ()
     opened: Circle = ()
+    needed: frozenset[str] = frozenset()
+    """Of those whose records were opened, the ones whom treatment does not show as a whole."""
     withheld: Circle = ()
     """Patients whose Consents deny something to this caller, for rules that hold for the whole hospital."""
     references: tuple[str, ...] = ()
@@ -254,6 +256,7 @@ class Relations:
             references=tuple(sorted({*references, fhir_user, *roles})),
             treated=_treatment(treated, opened, said),
             opened=(Part(opened),) if opened else (),
+            needed=frozenset(id_ for id_ in opened if id_ not in treated or _denies(said.get(id_, ()))),
             withheld=_grouped(
                 {id_: kept for id_, kept in said.items() if id_ not in opened and _denies(kept)}, related=True
             ),

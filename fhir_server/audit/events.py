@@ -49,6 +49,9 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     """v3-PurposeOfUse."""
     reason: str | None = None
     """Of breaking the glass."""
+    opened: tuple[str, ...] = ()
+    """``Patient/x`` of those whose records were open to this person at need only; what concerns them has the purpose
+    BTG."""
     target: str = ""
     """What was asked for: ``Type``, ``Type/id`` or ``Type/id/_history/n``; "" for the whole server."""
     query: str | None = None
@@ -60,6 +63,10 @@ class Event(msgspec.Struct, kw_only=True, frozen=True, omit_defaults=True):
     status: int = 0
     """HTTP status of a failure."""
     detail: dict[str, str] = {}
+    count: int = 1
+    """How often it happened: above 1, or with `since`, it stands for all that followed another event of its kind."""
+    since: int = 0
+    """Then: when the first of them was."""
 
 
 ENCODER: Final = msgspec.json.Encoder()

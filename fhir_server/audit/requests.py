@@ -7,6 +7,7 @@ from typing import Any, Final
 from urllib.parse import unquote_plus
 
 from fhir_server.access.caller import Caller
+from fhir_server.access.compile import opened_of
 from fhir_server.access.grant import Grant
 from fhir_server.audit.events import MAJOR, MINOR, SERIOUS, SUCCESS, Event, identified
 from fhir_server.audit.redact import HIDDEN, redacted
@@ -106,6 +107,7 @@ def read(
         address=environ.get("REMOTE_ADDR", ""),
         target=address,
         seen=(f"{address}/_history/{version}",),
+        opened=opened_of(caller.policy),
         **identified(caller.grant),
     )
 
@@ -127,6 +129,9 @@ def _who(context: RequestContext) -> dict[str, Any]:
         fields["purpose"] = context.purpose
     if context.reason is not None:
         fields["reason"] = context.reason
+    opened = opened_of(context.policy)
+    if opened:
+        fields["opened"] = opened
     return fields
 
 

@@ -12,6 +12,8 @@ import re
 from collections.abc import Sequence
 from typing import Any, Final
 
+import msgspec
+
 from fhir_server.audit.events import SUCCESS, Event
 from fhir_server.resources.types import TYPE_SET, is_id
 from fhir_server.wire import instant
@@ -24,6 +26,9 @@ ROLES: Final = "https://hestia.example/fhir/CodeSystem/role"
 ACCOUNTS: Final = "https://hestia.example/fhir/NamingSystem/account"
 CLIENTS: Final = "https://hestia.example/fhir/NamingSystem/client"
 GRANT: Final = "https://hestia.example/fhir/grant/"
+
+BREAK_THE_GLASS: Final = "BTG"
+"""v3-PurposeOfUse of what is seen by overriding the policy."""
 
 _PROFILE: Final = "https://profiles.ihe.net/ITI/BALP/StructureDefinition/IHE.BasicAudit."
 _DCM: Final = "http://dicom.nema.org/resources/ontology/DCM"
@@ -67,7 +72,8 @@ def audit_events(event: Event, patients: Sequence[str], base_url: str) -> list[J
     if event.kind != "rest":
         patient = event.patient
         return [_security(event, patient, base_url)]
-    return [_rest(event, patient, base_url) for patient in patients or (None,)]
+    opened = msgspec.structs.replace(event, purpose=BREAK_THE_GLASS) if event.opened else event
+    return [_rest(opened if patient in event.opened else event, patient, base_url) for patient in patients or (None,)]
 
 
 def _rest(event: Event, patient: str | None, base_url: str) -> JSON:
@@ -103,6 +109,8 @@ def _rest(event: Event, patient: str | None, base_url: str) -> JSON:
     else:
         data = event.seen[0] if len(event.seen) == 1 else event.target
         entities.append(_data(data))
+        if event.since:
+            entities[-1]["detail"] = [_count(event)]
     _patient_and_request(entities, event, patient)
     resource["entity"] = entities
     return resource
@@ -128,7 +136,7 @@ def _security(event: Event, patient: str | None, base_url: str) -> JSON:
     entities: list[JSON] = []
     if event.target:
         entities.append(_data(event.target))
-    if event.detail:
+    if event.detail or event.since:
         entities.append(
             {
                 "type": _coding(_ENTITY_TYPE, "2", "System Object"),
@@ -139,6 +147,8 @@ def _security(event: Event, patient: str | None, base_url: str) -> JSON:
                 ],
             }
         )
+        if event.since:
+            entities[-1]["detail"].append(_count(event))
         if not entities[-1]["detail"]:
             entities.pop()
     _patient_and_request(entities, event, patient)
@@ -150,7 +160,11 @@ def _security(event: Event, patient: str | None, base_url: str) -> JSON:
 def _common(resource: JSON, event: Event) -> None:
     resource["recorded"] = instant(event.at)
     resource["outcome"] = str(event.outcome)
+    if event.since:
+        resource["period"] = {"start": instant(event.since), "end": instant(event.at)}
     said = [f"HTTP {event.status}"] if event.status else []
+    if event.since:
+        said.append(f"{event.count} more")
     if event.reason:
         said.append(event.reason)
     if said:
@@ -223,6 +237,10 @@ def _agents(event: Event, letter: str, base_url: str) -> list[JSON]:
             user["purposeOfUse"] = [{"coding": [_coding(_REASON, event.purpose)]}]
         agents.append(user)
     return agents
+
+
+def _count(event: Event) -> JSON:
+    return {"type": "count", "valueString": str(event.count)}
 
 
 def _network(address: str) -> JSON:

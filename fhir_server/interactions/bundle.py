@@ -221,6 +221,9 @@ def transaction(
     for index, item in enumerate(items):
         try:
             entry = _read_entry(repository, index, item, prefer, handling)
+            if entry.interaction.code == "$break-the-glass":
+                # It commits by itself: what it opened and told would outlast a transaction that is refused.
+                raise BadRequest("This operation cannot be part of a transaction.", code="not-supported")
             entries.append(entry)
             if entry.interaction.plan is not None:
                 write = entry.interaction.plan(repository, entry.request)
@@ -332,6 +335,7 @@ def _batch(
 
     for index in sorted(range(len(items)), key=order):
         entry: _Entry | None = None
+        repository.context.purpose = repository.context.reason = None  # each entry has its own
         first = _mark(repository)
         failure: Exception | None = None
         try:

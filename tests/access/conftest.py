@@ -40,26 +40,45 @@ def clock() -> Clock:
     return Clock()
 
 
+Opener = Callable[[], Store]
+
+
 @pytest.fixture
-def store(store_name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
-    """An empty store."""
+def open_store(store_name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
+    """Opens one more Store on the database of the test, as another worker does."""
+    opened: list[Store] = []
     if store_name == "mongo":
         from fhir_server.storage.mongo import open_store as open_mongo
         from tests.support import mongodb
 
         running, database = mongodb.server(), mongodb.fresh_name()
-        made: Store = open_mongo(running.uri, database=database)
-        yield made
-        made.close()
-        mongodb.drop(running.uri, database)
+
+        def make() -> Store:
+            return open_mongo(running.uri, database=database)
     else:
         from fhir_server.storage.sqlite import open_store as open_sqlite
         from fhir_server.storage.sqlite import store as sqlite_store
 
         monkeypatch.setattr(sqlite_store, "clock", clock)
-        made = open_sqlite(tmp_path / "hestia.db")
-        yield made
-        made.close()
+
+        def make() -> Store:
+            return open_sqlite(tmp_path / "hestia.db")
+
+    def open_one() -> Store:
+        opened.append(make())
+        return opened[-1]
+
+    yield open_one
+    for one in opened:
+        one.close()
+    if store_name == "mongo":
+        mongodb.drop(running.uri, database)
+
+
+@pytest.fixture
+def store(open_store: Opener) -> Store:
+    """An empty store."""
+    return open_store()
 
 
 class Seconds:
@@ -126,17 +145,21 @@ class Hospital:
         return repository.permits(self.server.extractor.documents(resource, address), action)
 
 
-@pytest.fixture
-def hospital(store: Store, clock: Clock) -> Hospital:
-    """An empty hospital."""
-    server = create_server(
+def serve(store: Store, clock: Clock) -> Server:
+    """A server over a store."""
+    return create_server(
         Settings(base_url=BASE, timezone="Asia/Shanghai", registry_check_s=0.0),
         store,
         terminology=Local,
         units=ucum.canonical,
         clock=lambda: clock.now,
     )
-    return Hospital(server, clock)
+
+
+@pytest.fixture
+def hospital(store: Store, clock: Clock) -> Hospital:
+    """An empty hospital."""
+    return Hospital(serve(store, clock), clock)
 
 
 # --- grants -----------------------------------------------------------------------------------------------------------

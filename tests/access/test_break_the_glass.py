@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 
 from fhir_server.access.caller import Caller
+from fhir_server.access.compile import opened_of
 from fhir_server.access.grant import Grant
 from fhir_server.authorize import EVERYTHING
 from fhir_server.context import FhirRequest, FhirResponse, RequestContext
@@ -15,7 +17,7 @@ from fhir_server.interactions import dispatch
 from fhir_server.repository import Repository
 from fhir_server.writing import parse_body
 from tests.access import people
-from tests.access.conftest import Hospital, granted, patient_grant, staff_grant
+from tests.access.conftest import Hospital, Opener, granted, patient_grant, serve, staff_grant
 
 pytestmark = pytest.mark.both_stores
 
@@ -120,7 +122,10 @@ def test_the_type_level_names_the_patient(ward: Hospital) -> None:
             open_record(ward, DOCTOR, None, patient=wrong)
 
 
-@pytest.mark.parametrize("reason", ["", "too short", " " * 20, "x" * 501, None, 5])
+@pytest.mark.parametrize(
+    "reason",
+    ["", "too short", " " * 20, "x" * 501, None, 5, ["x" * 20], {"x": 1}, "\u200b" * 20, "\u202e" * 20, "\u0301" * 20],
+)
 def test_a_reason_has_to_say_something(ward: Hospital, reason: Any) -> None:
     with pytest.raises(BadRequest):
         open_record(ward, DOCTOR, reason=reason)
@@ -173,6 +178,108 @@ def test_it_is_bounded_per_day(ward: Hospital) -> None:
     everything = Repository(ward.server, RequestContext(EVERYTHING))
     notices = everything.search(everything.resolve([("subject", "Patient/q")], types=("Communication",)).search)
     assert len(notices.matches) == 2  # a refusal tells the patient nothing
+
+
+def test_whoever_may_open_no_more_learns_nothing_of_absent_patients(ward: Hospital) -> None:
+    for _ in range(ward.server.settings.break_glass_per_day):
+        open_record(ward, DOCTOR)
+    for id_ in ("q", "nobody"):
+        with pytest.raises(Throttled):
+            open_record(ward, DOCTOR, id_)
+
+
+def test_the_bound_holds_when_many_workers_ask_at_once(ward: Hospital, open_store: Opener) -> None:
+    answers: list[int] = []
+
+    def ask() -> None:
+        worker = Hospital(serve(open_store(), ward.clock), ward.clock)
+        for _ in range(8):
+            try:
+                answers.append(open_record(worker, DOCTOR).status)
+            except Throttled as error:
+                answers.append(error.status)
+
+    workers = [threading.Thread(target=ask) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert sorted(answers) == [200] * 20 + [429] * 12
+    record = ward.server.store.get_meta("btg/Practitioner/doc")
+    assert record is not None
+    assert len(record["opened"]) == 20
+
+
+def test_a_reason_is_kept_without_signs_that_nobody_sees(ward: Hospital) -> None:
+    context = context_of(ward, DOCTOR)
+    parts = [{"name": "reason", "valueString": "un\u200bconscious,\n\u202e no relatives\ufeff"}]
+    request = FhirRequest("POST", type="Patient", id="p", resource={"resourceType": "Parameters", "parameter": parts})
+    dispatch.OPERATIONS["break-the-glass"].run(Repository(ward.server, context), request)
+    assert context.reason == "unconscious, no relatives"
+
+
+@pytest.mark.parametrize("parts", [[{"name": ["reason"]}], [{"name": {}}, 5], [{"name": "reason"}], "reason", None])
+def test_what_are_no_parameters_is_400(ward: Hospital, parts: Any) -> None:
+    request = FhirRequest("POST", type="Patient", id="p", resource={"resourceType": "Parameters", "parameter": parts})
+    with pytest.raises(BadRequest):
+        dispatch.OPERATIONS["break-the-glass"].run(Repository(ward.server, context_of(ward, DOCTOR)), request)
+
+
+@pytest.mark.parametrize(
+    "scopes, launched, opens",
+    [
+        (("user/Patient.r",), None, True),
+        (("user/*.cruds",), None, True),
+        (("user/*.read",), None, True),
+        (("user/Patient.s",), None, False),
+        (("user/Observation.rs",), None, False),
+        (("user/Patient.rs?gender=male",), None, False),
+        (("patient/*.rs",), "p", True),
+        (("patient/*.rs",), "q", False),
+        (("patient/*.rs",), None, False),
+        (("patient/Observation.rs",), "p", False),
+        (("system/*.cruds",), None, False),
+    ],
+)
+def test_a_token_opens_only_what_it_would_read(
+    ward: Hospital, scopes: tuple[str, ...], launched: str | None, opens: bool
+) -> None:
+    grant = staff_grant("doctor", "doc", *scopes, patient=launched)
+    if opens:
+        assert open_record(ward, grant).status == 200
+        return
+    for id_ in ("p", "nobody"):
+        with pytest.raises(Forbidden, match="scopes of this token"):
+            open_record(ward, grant, id_)
+    assert seen(ward, DOCTOR) == set()
+
+
+def test_a_transaction_opens_nothing_and_a_batch_does(ward: Hospital) -> None:
+    parts = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": REASON}]}
+    entry = {"request": {"method": "POST", "url": "Patient/p/$break-the-glass"}, "resource": parts}
+    bundle: dict[str, Any] = {"resourceType": "Bundle", "type": "transaction", "entry": [entry]}
+    with pytest.raises(BadRequest):
+        dispatch.BUNDLE.run(Repository(ward.server, context_of(ward, DOCTOR)), FhirRequest("POST", resource=bundle))
+    assert seen(ward, DOCTOR) == set()
+    bundle["type"] = "batch"
+    context = context_of(ward, DOCTOR)
+    dispatch.BUNDLE.run(Repository(ward.server, context), FhirRequest("POST", resource=bundle))
+    assert seen(ward, DOCTOR) == ALL
+
+
+def test_what_is_seen_at_need_only_is_told_from_what_is_treated(ward: Hospital) -> None:
+    ward.put(people.encounter("e", "q", "Practitioner/doc"))
+    nurse = staff_grant("nurse", "doc")
+    assert opened_of(ward.policy(DOCTOR)) == opened_of(EVERYTHING) == ()
+    open_record(ward, DOCTOR)
+    open_record(ward, DOCTOR, "q")
+    assert opened_of(ward.policy(DOCTOR)) == ("Patient/p",)
+    assert opened_of(ward.policy(nurse)) == ("Patient/p", "Patient/q")
+    ward.put(people.consent("no", "q", people.provision("deny", **{"class": [{"code": "Observation"}]})))
+    assert opened_of(ward.policy(DOCTOR)) == ("Patient/p", "Patient/q")
+    ward.clock.advance(3600)
+    ward.seconds.now += 3600
+    assert opened_of(ward.policy(DOCTOR)) == ()
 
 
 def test_only_patients_have_it() -> None:

@@ -8,17 +8,20 @@ from typing import Any
 import pytest
 
 from fhir_server.access.caller import Caller
+from fhir_server.access.compile import compile_policy
+from fhir_server.access.policies import default_policy
+from fhir_server.app import create_app
 from fhir_server.audit.events import Event
 from fhir_server.audit.redact import redacted
 from fhir_server.audit.requests import answered
 from fhir_server.audit.shapes import audit_events
 from fhir_server.authorize import EVERYTHING, Policy
-from fhir_server.context import FhirRequest, RequestContext
+from fhir_server.context import FhirRequest, RequestContext, Server
 from fhir_server.errors import Busy
 from fhir_server.resources import validate
 from fhir_server.search import ast
 from fhir_server.search.registry import builtin
-from tests.audit.conftest import GRANT, World, reference, request_of, subtypes
+from tests.audit.conftest import GRANT, Authorized, World, reference, request_of, subtypes
 from tests.support.http import BASE
 
 PATIENT = {"resourceType": "Patient", "id": "p1", "name": [{"family": "Zhao"}]}
@@ -200,6 +203,62 @@ def test_breaking_the_glass_is_recorded_with_its_purpose_reason_and_patient(worl
     assert reference(event) == ["Patient/p7"]
     assert event["purposeOfEvent"][0]["coding"][0]["code"] == "BTG"
     assert event["outcomeDesc"] == "unconscious, no relatives"
+
+
+class Doctor:
+    """Lets every token in as the doctor of GRANT, with the policy of the moment."""
+
+    def enter(self, server: Server, token: str, address: str) -> Caller:
+        def policy(fresh: bool = True) -> Policy:
+            return compile_policy(server, GRANT, default_policy, server.clock(), fresh=fresh)
+
+        return Caller(policy(), GRANT, policy)
+
+
+def test_only_what_an_opened_record_shows_has_the_purpose_of_breaking_the_glass(world: World) -> None:
+    world.client().post(
+        "",
+        {
+            "resourceType": "Bundle",
+            "type": "transaction",
+            "entry": [
+                {"resource": one, "request": {"method": "PUT", "url": f"{one['resourceType']}/{one['id']}"}}
+                for one in (
+                    {"resourceType": "Practitioner", "id": "he", "active": True},
+                    {**PATIENT, "id": "opened"},
+                    {**PATIENT, "id": "treated", "generalPractitioner": [{"reference": "Practitioner/he"}]},
+                )
+            ],
+        },
+    )
+    world.events()
+    client = Authorized(create_app(world.server, gate=Doctor()), world.server)
+    why = {"resourceType": "Parameters", "parameter": [{"name": "reason", "valueString": "unconscious, no relatives"}]}
+    entry: list[dict[str, Any]] = [
+        {"request": {"method": "POST", "url": "Patient/opened/$break-the-glass"}, "resource": why}
+    ]
+    entry += [
+        {"request": {"method": "GET", "url": url}} for url in ("Practitioner/he", "Patient/treated", "Patient/opened")
+    ]
+    answer = client.post("", {"resourceType": "Bundle", "type": "batch", "entry": entry})
+    assert [one["response"]["status"] for one in answer.json["entry"]] == ["200 OK"] * 4
+    assert client.get("/Patient/opened").status == client.get("/Patient/treated").status == 200
+    assert len(client.get("/Patient").matches) == 2
+    purposes: dict[str, list[str]] = {}
+    world.drainer.drain()
+    for event in world.stored():
+        if event.get("purposeOfEvent") and event["agent"][-1]["requestor"]:
+            what = event["entity"][0].get("what", {}).get("reference") or f"search {reference(event)[0]}"
+            found = event["purposeOfEvent"][0]["coding"][0]["code"]
+            assert event["agent"][-1]["purposeOfUse"][0]["coding"][0]["code"] == found
+            if what != f"Communication/{what.rpartition('/')[2]}":
+                purposes.setdefault(f"{what} {subtypes(event)[-1]}", []).append(found)
+    assert purposes["Patient/opened break-the-glass"] == ["BTG"]
+    assert purposes["Practitioner/he/_history/1 read"] == ["TREAT"]
+    assert purposes["Patient/treated/_history/1 read"] == ["TREAT", "TREAT"]
+    assert purposes["Patient/opened/_history/1 read"] == ["BTG", "BTG"]
+    assert purposes["search Patient/opened search-type"] == ["BTG"]
+    assert purposes["search Patient/treated search-type"] == ["TREAT"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ access. It is bounded per person and day, the audit gets the reason with the pur
 
 from __future__ import annotations
 
+import unicodedata
 from datetime import datetime
 from typing import Any, Final, cast
 
@@ -20,13 +21,17 @@ from fhir_server.resources.types import is_id
 from fhir_server.search.extract import ReferenceKeys
 from fhir_server.storage.protocol import Transaction
 from fhir_server.wire import instant
+from smart_auth.scopes import ResourceScope, parse_one
 
 DEFINITION: Final = "https://hestia.example/fhir/OperationDefinition/break-the-glass"
 PURPOSE: Final = "BTG"
 """v3-ActReason: break the glass."""
 ROLES: Final = frozenset(("doctor", "nurse", "pharmacist", "administrator"))
 REASON: Final = (10, 500)
-"""Characters that a reason has at least and at most."""
+"""Characters that a reason has at least (of those that are seen) and at most."""
+
+_JOINERS: Final = "\u200c\u200d"
+"""They have no width and yet a meaning, in Persian, Indic scripts and emoji."""
 
 _CATEGORY: Final = "http://terminology.hl7.org/CodeSystem/communication-category"
 
@@ -34,22 +39,25 @@ _CATEGORY: Final = "http://terminology.hl7.org/CodeSystem/communication-category
 def break_the_glass(repository: Repository, request: FhirRequest) -> FhirResponse:
     """Opens a record and answers with Parameters: `patient`, and `period` in which it is open.
 
-    Raises: BadRequest without a reason that says something, Forbidden for other roles, NotFound for an absent patient,
-    Throttled (429) above the setting's number in 24 hours.
+    Raises: BadRequest without a reason that says something, Forbidden for other roles and for tokens that could not
+    read the Patient then, NotFound for an absent patient, Throttled (429) above the setting's number in 24 hours.
     """
     if request.type != "Patient":
         raise NotFound("$break-the-glass is called on a Patient.", code="not-supported")
     grant = _grant(repository)
     patient, reason = _asked(repository, request)
+    _require_scope(grant, patient)
     context = repository.context
     context.purpose, context.reason = PURPOSE, reason
     server = repository.server
-    stored = server.store.read("Patient", patient)
-    if stored is None or stored.body is None:
-        raise NotFound("There is no Patient with this id.")
     now_us = server.clock()
     assert grant.fhir_user is not None
     who = grant.fhir_user
+    # First: whoever may open no more may not go on asking which patients there are.
+    breakglass.check(server.store, who, now_us, server.settings.break_glass_per_day)
+    stored = server.store.read("Patient", patient)
+    if stored is None or stored.body is None:
+        raise NotFound("There is no Patient with this id.")
 
     def record(inside: Repository) -> int:
         return breakglass.open_record(
@@ -90,10 +98,25 @@ def _grant(repository: Repository) -> Grant:
         or grant.role not in ROLES
         or not role.break_glass
         or not (grant.fhir_user or "").startswith("Practitioner/")
-        or not context.policy.grants("Patient", "r")
     ):
         raise Forbidden("Your role does not open records at need.")
     return grant
+
+
+def _require_scope(grant: Grant, patient: str) -> None:
+    """An app opens only what its token lets it read then: any Patient, or the one that it was launched about. Raises
+    Forbidden.
+    """
+    for scope in map(parse_one, grant.scopes):
+        if (
+            isinstance(scope, ResourceScope)
+            and scope.type in ("*", "Patient")
+            and "r" in scope.actions
+            and not scope.query
+            and (scope.context == "user" or (scope.context == "patient" and grant.patient == patient))
+        ):
+            return
+    raise Forbidden("The scopes of this token do not read this Patient; user/Patient.r would.")
 
 
 def _asked(repository: Repository, request: FhirRequest) -> tuple[str, str]:
@@ -102,15 +125,15 @@ def _asked(repository: Repository, request: FhirRequest) -> tuple[str, str]:
     parameters: Any = resource.get("parameter") if isinstance(resource, dict) else None
     if not isinstance(parameters, list) or resource.get("resourceType") != "Parameters":
         raise BadRequest("Parameters with `reason` (valueString) are needed.", code="required")
-    given = {one.get("name"): one for one in parameters if isinstance(one, dict)}
-    reason = (given.get("reason") or {}).get("valueString")
-    reason = " ".join(reason.split()) if isinstance(reason, str) else ""
+    given = {one["name"]: one for one in parameters if isinstance(one, dict) and isinstance(one.get("name"), str)}
+    text = given.get("reason", {}).get("valueString")
+    reason = _readable(text) if isinstance(text, str) else ""
     low, high = REASON
-    if not low <= len(reason) <= high:
+    if sum(unicodedata.category(sign)[0] not in "CZM" for sign in reason) < low or len(reason) > high:
         raise BadRequest(f"`reason` needs {low} to {high} characters.", code="value", expression="Parameters.parameter")
     patient = request.id
     if patient is None:
-        reference = (given.get("patient") or {}).get("valueReference")
+        reference = given.get("patient", {}).get("valueReference")
         text = reference.get("reference") if isinstance(reference, dict) else None
         keys = ReferenceKeys(repository.server.extractor.settings.base_urls)
         key = keys.key(text)[0] if isinstance(text, str) else ""
@@ -122,6 +145,12 @@ def _asked(repository: Repository, request: FhirRequest) -> tuple[str, str]:
                 expression="Parameters.parameter",
             )
     return patient, reason
+
+
+def _readable(text: str) -> str:
+    """A reason as it is kept: without signs that are not seen, some of which turn the text after them around."""
+    kept = "".join(sign for sign in text if sign.isspace() or sign in _JOINERS or unicodedata.category(sign)[0] != "C")
+    return " ".join(kept.split())
 
 
 def _notice(patient: str, sent: str, at: str) -> dict[str, Any]:
