@@ -41,6 +41,9 @@ NEVER: Final = frozenset((("AuditEvent", "u"), ("AuditEvent", "d")))
 _ALL: Final = frozenset(definitions.resource_types())
 _ABOVE: Final = {"N": ("R", "V"), "R": ("V",), "V": ()}
 _CACHED: Final = 512
+_YEAR_1_US: Final = -62_135_596_800_000_000
+_YEAR_10000_US: Final = 253_402_300_800_000_000
+"""Periods that begin or end beyond are open there."""
 
 
 def compile_policy(
@@ -299,15 +302,18 @@ class Compiler:
         named is given anything new."""
         node = start
         for layer in layers:
-            about = self._restricted(layer.restriction, resource_type)
+            certain = layer.effect == "permit"
+            about = both(self._restricted(one, resource_type, certain) for one in layer.restrictions)
             if layer.effect == "deny":
                 node = both((node, negated(about)))
             elif layer.named or start == ast.EVERYTHING:
                 node = either((node, about))
         return node
 
-    def _restricted(self, restriction: Restriction, resource_type: str) -> ast.Node:
-        """The resources that a provision is about."""
+    def _restricted(self, restriction: Restriction, resource_type: str, certain: bool) -> ast.Node:
+        """The resources that a provision is about; `certain`: only those of which that can be told, else also those of
+        which it cannot be ruled out.
+        """
         if restriction.types and resource_type not in restriction.types:
             return ast.NOTHING
         parts: list[ast.Node] = []
@@ -316,7 +322,53 @@ class Compiler:
             parts.append(self._context.node((resource_type,), "_security", ",".join(texts)))
         if restriction.data:
             parts.append(ast.Field("address", "in", restriction.data))
+        if restriction.codes:
+            parts.append(self._coded(restriction.codes, resource_type, certain))
+        if restriction.time is not None:
+            parts.append(self._dated(*restriction.time, resource_type, certain))
         return both(parts)
+
+    def _coded(self, codes: Iterable[tuple[str, str]], resource_type: str, certain: bool) -> ast.Node:
+        """The resources in which one of these codes is found. R4 consent-definitions.html#Consent.provision.code."""
+        params = subjects.coded(resource_type)
+        if not params:
+            return ast.NOTHING if certain or resource_type in subjects.DEMOGRAPHICS else ast.EVERYTHING
+        text = ",".join(_token(system, code) for system, code in codes)
+        nodes = [self._context.node((resource_type,), code, text) for code in params]
+        medication = self._server.registry.param(resource_type, "medication")
+        if medication is not None and "Medication" in medication.targets:
+            nodes.append(self._search(resource_type, (("medication:Medication.code", text),)))
+        return either(nodes)
+
+    def _dated(self, start: int, end: int, resource_type: str, certain: bool) -> ast.Node:
+        """The resources whose data are of a time: all their dates within it, or (not `certain`) one that overlaps it,
+        or none at all.
+        """
+        params = subjects.dated(resource_type)
+        if not params:
+            return ast.NOTHING if certain or resource_type in subjects.DEMOGRAPHICS else ast.EVERYTHING
+
+        def asked(code: str, prefix: str, moment: int, otherwise: ast.Node) -> ast.Node:
+            if not _YEAR_1_US < moment < _YEAR_10000_US:
+                return otherwise
+            return self._context.node((resource_type,), code, prefix + instant(moment))
+
+        absent = both(negated(self._present(resource_type, code)) for code in params)
+        if certain:
+            before = (asked(code, "lt", start, ast.NOTHING) for code in params)
+            after = (asked(code, "ge", end, ast.NOTHING) for code in params)
+            return both((negated(absent), negated(either((*before, *after)))))
+        overlapping = (
+            both((asked(code, "ge", start, self._present(resource_type, code)), asked(code, "lt", end, ast.EVERYTHING)))
+            for code in params
+        )
+        return either((absent, *overlapping))
+
+    def _present(self, resource_type: str, code: str) -> ast.Node:
+        """Whether a resource has a value of that parameter."""
+        param = self._server.registry.param(resource_type, code)
+        assert param is not None
+        return ast.Exists(param.numbers, param.shape, ast.ANY)
 
     def _not_withheld(self, resource_type: str, launched: bool) -> ast.Node:
         """For rules that hold for the whole hospital: not about a patient who denies it."""

@@ -1,8 +1,8 @@
 """What patients permit and deny: Consent resources read as rules about who sees what of one patient. R4 consent.html.
 
 Only Consents that say more than "yes" matter here: those that deny something, or name somebody. Where a provision is
-narrower than this server can tell (coded content, a period of the data), a denial is taken as wide as it may be meant,
-and a permission is not taken at all.
+narrower than this server can tell (a class that is no resource type, a code without coding), a denial is taken as wide
+as it may be meant, and a permission is not taken at all.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ CARE: Final = frozenset(("TREAT", "ETREAT", "CAREMGT", "CLINTRCH", "HOPERAT", "P
 """v3-PurposeOfUse for which people use this server; a provision for other purposes only (marketing, research) is not
 about them."""
 
+_SEEING: Final = frozenset(("access", "use"))
+"""Consent.provision.action (consentaction) that lets somebody see data here."""
+
 _OPT_OUT: Final = frozenset(("OPTOUT", "OPTOUTE"))
 _PAGE: Final = 500
 _MARGIN_US: Final = 60_000_000
@@ -38,19 +41,24 @@ _MARGIN_US: Final = 60_000_000
 
 @dataclass(frozen=True, slots=True)
 class Restriction:
-    """What a provision is about: resource types, labels (system, code), single resources; all empty is everything."""
+    """What a provision is about: resource types, labels and coded content (system, code), the time that data are of
+    (microseconds, half open), single resources; all empty is everything."""
 
     types: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     data: tuple[str, ...] = ()
+    codes: tuple[tuple[str, str], ...] = ()
+    time: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Layer:
-    """One provision as it applies to somebody now. `named`: it names him or her, or an organization of theirs."""
+    """One provision as it applies to somebody now. `named`: it, or what it is an exception from, names him or her, or
+    an organization of theirs. It is about what meets all `restrictions`; without any about everything.
+    """
 
     effect: Literal["permit", "deny"]
-    restriction: Restriction
+    restrictions: tuple[Restriction, ...]
     named: bool
 
 
@@ -86,21 +94,38 @@ class Agreement:
         """What it says to somebody who is these references (and part of these organizations)."""
         found: list[Layer] = []
         if self.opt_out and self.root.start <= now_us < self.root.end:
-            found.append(Layer("deny", Restriction(), False))
-        _walk(self.root, refs, now_us, True, found)
+            found.append(Layer("deny", (), False))
+        _walk(self.root, refs, now_us, _Frame(), found)
         return tuple(found)
 
 
-def _walk(one: Provision, refs: frozenset[str], now_us: int, within: bool, found: list[Layer]) -> None:
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What the provisions around one say: whether they are for this person, name him or her, and are understood; and
+    what they are about.
+    """
+
+    meets: bool = True
+    named: bool = False
+    certain: bool = True
+    restrictions: tuple[Restriction, ...] = ()
+
+
+def _walk(one: Provision, refs: frozenset[str], now_us: int, around: _Frame, found: list[Layer]) -> None:
     if not one.start <= now_us < one.end or not one.concerns:
         return
-    named = bool(one.actors & refs)
+    # An exception without actors is for those whom its base is for.
+    named = bool(one.actors & refs) or (not one.actors and around.named)
     meets = named or not one.actors
-    # A denial inside a provision for others still stands: it says who shall not see.
-    if (one.effect == "deny" and meets) or (one.effect == "permit" and meets and within and one.certain):
-        found.append(Layer(one.effect, one.restriction, named))
+    own = () if one.restriction == Restriction() else (one.restriction,)
+    here = _Frame(around.meets and meets, named, around.certain and one.certain, (*around.restrictions, *own))
+    if one.effect == "deny" and meets:
+        # A denial inside a provision for others still stands: it says who shall not see.
+        found.append(Layer("deny", own, named))
+    elif one.effect == "permit" and here.meets and here.certain:
+        found.append(Layer("permit", here.restrictions, named))
     for inner in one.inner:
-        _walk(inner, refs, now_us, within and meets, found)
+        _walk(inner, refs, now_us, here, found)
 
 
 # --- reading a Consent ------------------------------------------------------------------------------------------------
@@ -151,20 +176,29 @@ class Reader:
         actors = {self.reference((one.get("reference") or {}).get("reference")) for one in provision.get("actor") or ()}
         classes = [one.get("code") for one in provision.get("class") or ()]
         types = tuple(sorted({code for code in classes if code in TYPE_SET}))
-        labels = tuple(
-            sorted(
-                {(one.get("system", ""), one["code"]) for one in provision.get("securityLabel") or () if "code" in one}
-            )
-        )
-        data = tuple(
-            sorted(
-                {self.reference((one.get("reference") or {}).get("reference")) for one in provision.get("data") or ()}
-            )
-        )
+        labels = _coded(provision.get("securityLabel") or ())
+        named = provision.get("data") or ()
+        data = tuple(sorted({self.reference((one.get("reference") or {}).get("reference")) for one in named}))
+        concepts = provision.get("code") or ()
+        codes = _coded(coding for concept in concepts for coding in concept.get("coding") or ())
+        period = provision.get("dataPeriod")
+        time = self.period(period) if period else None
         purposes = {one.get("code") for one in provision.get("purpose") or ()}
+        actions = {coding.get("code") for one in provision.get("action") or () for coding in one.get("coding") or ()}
+        certain = (
+            len(types) == len(set(classes))
+            and all(_coded(concept.get("coding") or ()) for concept in concepts)
+            and all("code" in one for one in provision.get("securityLabel") or ())
+            and (time is None or time[0] < time[1])
+        )
+        if effect == "permit":
+            # To let somebody collect or correct data is not to let them see it.
+            certain = certain and (not provision.get("action") or bool(actions & _SEEING))
+        elif effect == "deny":
+            # What is linked with a resource, depends on it or was written by somebody is more than that resource.
+            certain = certain and all(one.get("meaning") == "instance" for one in named)
         # Of a denial the part that is understood would be less than was meant, so it is taken as a whole.
-        certain = len(types) == len(set(classes)) and not provision.get("code") and not provision.get("dataPeriod")
-        restriction = Restriction(types, labels, data) if certain or effect != "deny" else Restriction()
+        restriction = Restriction(types, labels, data, codes, time) if certain or effect != "deny" else Restriction()
         return Provision(
             effect if effect in ("permit", "deny") else None,
             start,
@@ -175,6 +209,11 @@ class Reader:
             not purposes or bool(purposes & CARE),
             certain,
         )
+
+
+def _coded(codings: Iterable[JSON]) -> tuple[tuple[str, str], ...]:
+    """(system, code) of some Codings, each once."""
+    return tuple(sorted({(one.get("system", ""), one["code"]) for one in codings if "code" in one}))
 
 
 def _matters(one: Provision) -> bool:

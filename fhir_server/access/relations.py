@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from fhir_server.access import breakglass
-from fhir_server.access.consents import Agreements, Layers, Restriction, by_patient
+from fhir_server.access.consents import Agreements, Layers, by_patient
 from fhir_server.access.grant import Grant
 from fhir_server.context import Server
 from fhir_server.gzipped import inflate
@@ -457,7 +457,7 @@ def _empty(part: Part) -> bool:
         layer.effect == "permit" and layer.named for layers in part.agreements for layer in layers
     )
     everything_denied = any(
-        layers[-1].effect == "deny" and layers[-1].restriction == Restriction() for layers in part.agreements if layers
+        layers[-1].effect == "deny" and not layers[-1].restrictions for layers in part.agreements if layers
     )
     return not permitted or everything_denied
 

@@ -34,6 +34,46 @@ NOBODYS: Final = frozenset(("Group", "Person", "Schedule"))
 several records, a Schedule is the hospital's."""
 
 
+DEMOGRAPHICS: Final = frozenset(("Patient", "RelatedPerson"))
+"""Who somebody is: no clinical content that a code or a time could tell apart."""
+
+_KINDS: Final[Mapping[str, str]] = {
+    "AdverseEvent": "event",
+    "Appointment": "reason-code",
+    "Composition": "type",
+    "Device": "type",
+    "DocumentReference": "type",
+    "Encounter": "reason-code",
+    "Immunization": "vaccine-code",
+    "Specimen": "type",
+}
+"""The parameter that says what a resource is of, where it is not called `code`."""
+
+
+@cache
+def coded(resource_type: str) -> tuple[str, ...]:
+    """Codes of the parameters in which coded content is found; () for a type whose kind of content none of them has."""
+    params = builtin().params(resource_type)
+    if _KINDS.get(resource_type, "code") not in params:
+        return ()
+    return tuple(
+        code
+        for code, param in params.items()
+        if param.type == "token"
+        and not code.startswith("_")
+        and any(branch.type in ("CodeableConcept", "Coding") for branch in param.branches or ())
+    )
+
+
+@cache
+def dated(resource_type: str) -> tuple[str, ...]:
+    """Codes of the parameters that say of which time a resource's data are."""
+    if resource_type in DEMOGRAPHICS:
+        return ()
+    params = builtin().params(resource_type)
+    return tuple(code for code, param in params.items() if param.type == "date" and not code.startswith("_"))
+
+
 @cache
 def table() -> Mapping[str, tuple[str, ...]]:
     """Resource type -> codes of the parameters that lead to its patient; () for Patient, which is its own.

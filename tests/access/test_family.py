@@ -131,6 +131,15 @@ def test_who_has_no_birth_date_counts_as_an_adult(hospital: Hospital) -> None:
         (people.provision("permit", "RelatedPerson/rel", period={"end": "2025-12-31"}), set()),
         (people.provision("permit", "RelatedPerson/rel", **{"class": [{"code": "Observation"}]}), {"Observation/o-c"}),
         (people.provision("deny", provision=[people.provision("permit", "RelatedPerson/rel")]), CHILD),
+        # What is excepted from a permission for somebody is kept from that person.
+        (
+            people.provision(
+                "permit",
+                "RelatedPerson/rel",
+                provision=[people.provision("deny", **{"class": [{"code": "Observation"}]})],
+            ),
+            {"Patient/c"},
+        ),
     ],
 )
 def test_adults_permit_it_by_a_consent(hospital: Hospital, provision: dict[str, Any], gained: set[str]) -> None:

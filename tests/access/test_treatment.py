@@ -207,7 +207,9 @@ PSY = [{"system": people.ACT_CODE, "code": "PSY"}]
         (people.provision(DENY, securityLabel=PSY), ALL),
         (people.provision(DENY, data=CONDITION), ALL - {"Condition/c-p"}),
         # What narrows a denial and is not understood does not narrow it.
-        (people.provision(DENY, WHO, code=[people.coded("x")]), set()),
+        (people.provision(DENY, WHO, code=[{"text": "x"}]), set()),
+        (people.provision(DENY, WHO, **{"class": [{"code": "Everything"}]}), set()),
+        (people.provision(DENY, WHO, data=[{"meaning": "related", "reference": ref("Condition/c-p")}]), set()),
         # A denial of marketing is not about care.
         (people.provision(DENY, purpose=[{"code": "HMARKT"}]), ALL),
         (people.provision(DENY, purpose=[{"code": "TREAT"}]), set()),
@@ -217,6 +219,13 @@ PSY = [{"system": people.ACT_CODE, "code": "PSY"}]
         (people.provision(DENY, provision=[people.provision(PERMIT, "Practitioner/other")]), set()),
         (
             people.provision(DENY, provision=[people.provision(PERMIT, WHO, **{"class": OBSERVATIONS})]),
+            {"Observation/o-p"},
+        ),
+        # An exception permits nothing beyond what it is an exception from.
+        (
+            people.provision(DENY, provision=[
+                people.provision(DENY, **{"class": OBSERVATIONS}, provision=[people.provision(PERMIT, WHO)])
+            ]),
             {"Observation/o-p"},
         ),
         # R4: "Not permitted in root rule": only a frame.
@@ -266,7 +275,20 @@ def test_a_policy_of_opting_out_denies_everybody_who_is_not_named(ward: Hospital
         (people.provision(PERMIT, WHO, **{"class": OBSERVATIONS}), {"Observation/o-p"}),
         (people.provision(PERMIT, WHO, data=CONDITION), {"Condition/c-p"}),
         # What narrows a permission and is not understood makes it none.
-        (people.provision(PERMIT, WHO, code=[people.coded("x")]), set()),
+        (people.provision(PERMIT, WHO, code=[{"text": "x"}]), set()),
+        (people.provision(PERMIT, WHO, **{"class": [{"code": "Everything"}]}), set()),
+        (people.provision(PERMIT, WHO, action=[people.coded("collect"), people.coded("correct")]), set()),
+        (people.provision(PERMIT, WHO, action=[people.coded("collect"), people.coded("access")]), ALL),
+        # An exception for one person, from what is denied to all, is within that.
+        (
+            people.provision(DENY, **{"class": OBSERVATIONS}, provision=[people.provision(PERMIT, WHO)]),
+            {"Observation/o-p"},
+        ),
+        (
+            people.provision(DENY, **{"class": [{"code": "Everything"}]}, provision=[people.provision(PERMIT, WHO)]),
+            set(),
+        ),
+        (people.provision(PERMIT, WHO, provision=[{"provision": [NO_OBSERVATIONS]}]), ALL - {"Observation/o-p"}),
         (people.provision(PERMIT, WHO, purpose=[{"code": "HRESCH"}]), set()),
         (people.provision(PERMIT, WHO, provision=[NO_OBSERVATIONS]), ALL - {"Observation/o-p"}),
     ],
@@ -274,6 +296,78 @@ def test_a_policy_of_opting_out_denies_everybody_who_is_not_named(ward: Hospital
 def test_permissions_give(ward: Hospital, provision: dict[str, Any], gained: set[str]) -> None:
     ward.put(people.consent("yes", "p", provision))
     assert seen(ward) == gained
+
+
+GLUCOSE, VIRUS, DRUG = people.coded("glucose"), people.coded("virus"), people.coded("antiviral")
+CODED_TYPES = ("Patient", "Observation", "Condition", "MedicationRequest", "Device", "Claim")
+NOT_DATED = {"Device/device"}
+
+
+def chart() -> list[dict[str, Any]]:
+    """A record with coded and dated content."""
+    drug = {"resourceType": "Medication", "id": "drug", "code": DRUG}
+    by_reference = people.prescription("by-reference", "p", authoredOn="2024-06-01")
+    del by_reference["medicationCodeableConcept"]
+    return [
+        drug,
+        people.observation("sugar", "p", code=GLUCOSE, effectiveDateTime="2024-03-01"),
+        people.observation(
+            "found", "p", code=people.coded("pcr"), valueCodeableConcept=VIRUS, effectiveDateTime="2025"
+        ),
+        people.observation("text", "p", effectivePeriod={"start": "2024-12-31", "end": "2025-01-02"}),
+        people.condition("c", "p", code=VIRUS, onsetDateTime="2024-05-05", recordedDate="2025-02-03"),
+        people.prescription("by-code", "p", medicationCodeableConcept=DRUG, authoredOn="2025-02-03"),
+        {**by_reference, "medicationReference": ref("Medication/drug")},
+        {"resourceType": "Device", "id": "device", "patient": ref("Patient/p"), "type": people.coded("pump")},
+        {
+            "resourceType": "Claim",
+            "id": "claim",
+            "status": "active",
+            "use": "claim",
+            "type": people.coded("institutional"),
+            "patient": ref("Patient/p"),
+            "created": "2025-02-03",
+            "provider": ref("Organization/dept"),
+            "priority": people.coded("normal"),
+            "insurance": [{"sequence": 1, "focal": True, "coverage": {"display": "none"}}],
+        },
+    ]
+
+
+SUGAR, FOUND, TEXT, CONDITION_C = "Observation/sugar", "Observation/found", "Observation/text", "Condition/c"
+BY_CODE, BY_REFERENCE = "MedicationRequest/by-code", "MedicationRequest/by-reference"
+CHART = {SUGAR, FOUND, TEXT, CONDITION_C, BY_CODE, BY_REFERENCE, "Device/device", "Claim/claim", "Patient/p"}
+
+
+@pytest.mark.parametrize(
+    "narrower, denied, permitted",
+    [
+        # Claims hold diagnoses that no parameter finds: denied as a whole, permitted not at all.
+        ({"code": [VIRUS]}, {FOUND, CONDITION_C, "Claim/claim"}, {FOUND, CONDITION_C}),
+        ({"code": [GLUCOSE, {"coding": [{"code": "pump"}]}]},
+         {SUGAR, "Device/device", "Claim/claim"}, {SUGAR, "Device/device"}),
+        ({"code": [DRUG]}, {BY_CODE, BY_REFERENCE, "Claim/claim"}, {BY_CODE, BY_REFERENCE}),
+        ({"code": [people.coded("other")]}, {"Claim/claim"}, set()),
+        ({"code": [VIRUS], "class": OBSERVATIONS}, {FOUND}, {FOUND}),
+        ({"dataPeriod": {"start": "2024-01-01", "end": "2024-12-31"}},
+         {SUGAR, TEXT, CONDITION_C, BY_REFERENCE, *NOT_DATED}, {SUGAR, BY_REFERENCE}),
+        ({"dataPeriod": {"start": "2025-01-01"}},
+         {FOUND, TEXT, CONDITION_C, BY_CODE, "Claim/claim", *NOT_DATED}, {FOUND, BY_CODE, "Claim/claim"}),
+        ({"dataPeriod": {"end": "2024-03"}}, {SUGAR, *NOT_DATED}, {SUGAR}),
+        ({"dataPeriod": {"start": "0001", "end": "9999"}}, CHART - {"Patient/p"}, CHART - {"Patient/p", *NOT_DATED}),
+        ({"dataPeriod": {"start": "2024-01-01", "end": "2024-12-31"}, "code": [GLUCOSE]}, {SUGAR}, {SUGAR}),
+    ],
+)  # fmt: skip
+def test_codes_and_the_time_of_data_narrow_a_provision(
+    ward: Hospital, narrower: dict[str, Any], denied: set[str], permitted: set[str]
+) -> None:
+    for name in ("Observation/o-p", "Condition/c-p"):
+        ward.delete(name)
+    ward.put(*chart(), people.consent("said", "p", people.provision(PERMIT, WHO, **narrower)))
+    assert ward.sees(DOCTOR, *CODED_TYPES) == permitted
+    ward.put(people.encounter("e", "p", WHO), people.consent("said", "p", people.provision(DENY, **narrower)))
+    assert ward.sees(DOCTOR, *CODED_TYPES) == CHART - denied
+    assert {one for one in CHART if ward.reads(DOCTOR, one)} == CHART - denied
 
 
 def test_a_denial_outweighs_the_permission_of_another_consent(ward: Hospital) -> None:
