@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from operator import is_
 from typing import Any, Final, Literal, TypeAlias, assert_never
 
 from fhir_server.errors import Forbidden, NotSupported
@@ -37,6 +38,7 @@ class Policy:
     predicates: Mapping[str, ast.Node] | None = None
     actions: Mapping[Action, Mapping[str, ast.Node]] | None = None
     _merged: dict[Any, tuple[tuple[str, ...] | None, ast.Node]] = field(default_factory=dict, compare=False, repr=False)
+    _beyond: dict[Any, ast.And] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def everything(self) -> bool:
@@ -77,10 +79,28 @@ class Policy:
         found = self._merged.get((types, action))
         if found is None:
             names = self.granted(types, action)
-            found = names, _merge({name: self._granted(action)[name] for name in names})
+            found = names, _lasting(_merge({name: self._granted(action)[name] for name in names}))
             if len(self._merged) >= _MERGED:
                 self._merged.clear()
+                self._beyond.clear()
             self._merged[(types, action)] = found
+        return found
+
+    def left(self, predicate: ast.Node, facts: tuple[ast.Node, ...]) -> ast.And | None:
+        """What of a predicate of this policy does not hold because of what is searched for; None if nothing is left."""
+        if not isinstance(predicate, ast.And):
+            predicate = ast.And((predicate,))
+        kept = beyond(predicate, facts)
+        if not kept:
+            return None
+        if len(kept) == len(predicate.parts):
+            return predicate
+        key = (id(predicate), tuple(map(id, kept)))  # held by `_merged`
+        found = self._beyond.get(key)
+        if found is None:
+            found = ast.And(kept, lasting=True)
+            if predicate.lasting:
+                self._beyond[key] = found
         return found
 
 
@@ -90,6 +110,11 @@ _MERGED: Final = 1000
 _NO_TYPES: Final[Mapping[str, ast.Node]] = {}
 
 EVERYTHING: Final = Policy()
+
+
+def _lasting(node: ast.Node) -> ast.Node:
+    """A node marked as one that comes again; EVERYTHING as it is."""
+    return node if node == ast.EVERYTHING else ast.And(_parts(node), lasting=True)
 
 
 def _merge(predicates: Mapping[str, ast.Node]) -> ast.Node:
@@ -121,18 +146,35 @@ def narrow(search: ast.Search, policy: Policy) -> ast.Search:
     """
     if policy.everything:
         return search
-    require(policy, search.select.types, "s")
+    if search.select.contained != "no":
+        require(policy, search.select.types, "s")
+        if policy.predicate(search.select.types, "s") != ast.EVERYTHING:
+            raise NotSupported("`_contained` is not offered to callers who do not see everything.")
     select = narrow_select(search.select, policy)
-    if search.select.contained != "no" and policy.predicate(search.select.types, "s") != ast.EVERYTHING:
-        raise NotSupported("`_contained` is not offered to callers who do not see everything.")
-    includes = []
-    for include in search.includes:
+    includes = search.includes
+    if includes:
         # An include of what is not granted is absent, and does not say so.
-        if policy.granted(include.select.types, "s"):
-            includes.append(replace(include, select=narrow_select(include.select, policy)))
-    if not includes and not search.includes and select is search.select:
+        includes = tuple(
+            [
+                ast.Include(one.source, one.params, narrow_select(one.select, policy), one.reverse, one.iterate)
+                for one in includes
+                if policy.granted(one.select.types, "s")
+            ]
+        )
+    elif select is search.select:
         return search
-    return replace(search, select=select, includes=tuple(includes))
+    return ast.Search(
+        select,
+        search.sort,
+        search.count,
+        search.after,
+        search.total,
+        includes,
+        search.include_limit,
+        search.include_depth,
+        search.chain_limit,
+        search.containers,
+    )
 
 
 def require(policy: Policy, types: tuple[str, ...] | None, action: Action) -> None:
@@ -148,15 +190,17 @@ def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
     if select.contained == "only":
         # What is contained in a resource is seen with it, and needs no grant of its own.
         return replace(select, where=_narrow_node(select.where, policy))
-    require(policy, select.types, "s")
-    where = _narrow_node(select.where, policy)
     types, predicate = policy._narrowed(select.types, "s")
+    if not types:
+        require(policy, select.types, "s")
+    where = _narrow_node(select.where, policy)
     if predicate != ast.EVERYTHING:
-        # The policy's part comes last: of two conditions that select alike, the stores begin with the first.
         asked = _parts(where)
-        kept = beyond(predicate, asked)
-        where = asked[0] if len(asked) == 1 and not kept else ast.And((*asked, *kept))
-    elif types == select.types and where == select.where:
+        left = policy.left(predicate, asked)
+        if left is not None:
+            # The policy's part comes last: of two conditions that select alike, the stores begin with the first.
+            where = ast.And((*asked, left)) if asked else left
+    elif types == select.types and where is select.where:
         return select
     return ast.Select(types, where, select.contained)
 
@@ -221,30 +265,36 @@ def _values(comparison: ast.Compare | ast.Field) -> frozenset[ast.Scalar]:
 
 def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
     match node:
+        case ast.Exists() | ast.Field():
+            return node
         case ast.And(parts):
-            return ast.And(tuple(_narrow_node(part, policy) for part in parts))
+            narrowed = tuple([_narrow_node(part, policy) for part in parts])
+            return node if all(map(is_, narrowed, parts)) else ast.And(narrowed)
         case ast.Or(parts):
-            return ast.Or(tuple(_narrow_node(part, policy) for part in parts))
+            narrowed = tuple([_narrow_node(part, policy) for part in parts])
+            return node if all(map(is_, narrowed, parts)) else ast.Or(narrowed)
         case ast.Not(part):
-            return ast.Not(_narrow_node(part, policy))
+            inner = _narrow_node(part, policy)
+            return node if inner is part else ast.Not(inner)
         case ast.Linked(params, target):
-            narrowed = narrow_select(target, policy)
+            selected = narrow_select(target, policy)
+            if selected is target:
+                return node
             if target.contained != "both" or (
-                narrowed.types == target.types and policy.predicate(target.types, "s") == ast.EVERYTHING
+                selected.types == target.types and policy.predicate(target.types, "s") == ast.EVERYTHING
             ):
-                return ast.Linked(params, narrowed)
+                return ast.Linked(params, selected)
             # A contained document is seen with its container, which the enclosing Select has narrowed; other documents
             # pass the policy by themselves.
             return ast.Or(
                 (
-                    ast.Linked(params, replace(narrowed, contained="no")),
+                    ast.Linked(params, replace(selected, contained="no")),
                     ast.Linked(params, narrow_select(replace(target, contained="only"), policy)),
                 )
             )
         case ast.LinkedFrom(params, source):
-            return ast.LinkedFrom(params, narrow_select(source, policy))
-        case ast.Exists() | ast.Field():
-            return node
+            selected = narrow_select(source, policy)
+            return node if selected is source else ast.LinkedFrom(params, selected)
         case _:
             assert_never(node)
 

@@ -36,6 +36,8 @@ _NOT_CRITERIA: Final = frozenset(
 )
 _REGISTRY_ATTEMPTS: Final = 5
 _READ: Final[tuple[Action, ...]] = ("r",)
+_POINTING_LOOKED_AT: Final = 10
+"""Resources that point at a Binary, of which the types are taken; those of more are tried one by one."""
 _HISTORY_LOOKED_AT: Final = 1000
 """Versions that one page of a restricted history looks at; what then remains is for the next page."""
 
@@ -70,13 +72,13 @@ class Repository:
 
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version as it is stored, if the caller may read it; not for Binary."""
-        select = authorize.permitted(self.context.policy, resource_type, "r")
+        policy, types = self.context.policy, (resource_type,)
         named = ast.Field("address", "=", f"{resource_type}/{resource_id}")
-        asked = authorize.beyond(select.where, (named, ast.Field("id", "=", resource_id)))
-        if not asked:
+        left = policy.left(policy.predicate(types, "r"), (named, ast.Field("id", "=", resource_id)))
+        if left is None:
             stored = self._reader.read(resource_type, resource_id)
             return stored if stored is not None and stored.body is not None else None
-        search = ast.Search(ast.Select(select.types, ast.And((named, *asked))), count=1)
+        search = ast.Search(ast.Select(types, ast.And((named, left))), count=1)
         page = self._reader.search(search)
         return page.matches[0] if page.matches else None
 
@@ -272,10 +274,13 @@ class Repository:
         owner = owned.owner(binary, bases)
         if owner is not None:
             return bool(owner) and self._finds(owner.partition("/")[0], ast.Field("address", "=", owner), reader)
-        return any(
-            self._finds(name, pointing, reader)
-            for name, pointing in owned.pointing(self.server.registry, address, bases)
-        )
+        # Nearly always one resource points, so its type is found before any predicate of the policy is asked.
+        types = [name for name in self.context.policy.granted(None, "r") if name != "Binary"]
+        page = reader.search(ast.Search(ast.Select(None, owned.pointing(types, address)), count=_POINTING_LOOKED_AT))
+        found = dict.fromkeys(match.type for match in page.matches)
+        if page.next is not None:
+            found.update(dict.fromkeys(types))
+        return any(self._finds(name, owned.pointing((name,), address), reader) for name in found)
 
     def _finds(self, resource_type: str, node: ast.Node, reader: Reader) -> bool:
         """Whether there is a resource that satisfies `node` and that the caller may read."""

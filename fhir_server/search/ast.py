@@ -26,7 +26,7 @@ Index entries
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 Scalar: TypeAlias = int | str
@@ -74,7 +74,12 @@ ANY: Final[Test] = AllOf(())
 
 @dataclass(frozen=True, slots=True)
 class And:
+    """Every part holds. `lasting`: what a policy demands, the same object in every search of a caller; whoever compiles
+    it may keep what it became. It means nothing else, and equality does not look at it.
+    """
+
     parts: tuple[Node, ...]
+    lasting: bool = field(default=False, compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,6 +91,8 @@ class SqliteAuthStore:
             raise UnusableStore(f"The store at {self._path} cannot be opened: {error}.") from error
         try:
             connection.set_busy_handler(_waiter(self._busy_timeout_s))
+            # Without it a statement may be compiled anew whenever other values are bound to it.
+            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
             if connection.pragma("application_id") not in (0, APPLICATION_ID):
                 raise UnusableStore(f"{self._path} is a SQLite database of another application.")
             connection.pragma("cache_size", -4096)

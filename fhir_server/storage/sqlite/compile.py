@@ -1,10 +1,8 @@
 """The search tree as SQL.
 
 Lowering replaces what only the dictionary knows: keys become tids, chains become the tids or rids that they end at (or
-stay predicates when they are many), so that what remains compares integers. A lowered condition can be asked three
-things: a predicate on a given document, a *driver* (a statement that yields the rids it selects), and how many that
-are, up to a limit. search.py chooses drivers by these counts. Plans are pinned (CROSS JOIN, INDEXED BY, unary +):
-nothing depends on ANALYZE.
+stay predicates when they are many), so that what remains compares integers (conditions.py). What a policy adds to every
+search is lowered once, into conditions that stay right whatever is committed (`Lasting`).
 
 The text of a statement depends on the shape of the tree only, values are bound: apsw's statement cache is keyed by it.
 """
@@ -13,18 +11,16 @@ from __future__ import annotations
 
 import time
 from array import array
+from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any, assert_never
 
 import apsw
 
 from fhir_server.errors import TooCostly
 from fhir_server.search.ast import (
-    CONTAINED,
     AllOf,
     And,
-    AnyOf,
     Compare,
     Exists,
     Field,
@@ -37,10 +33,47 @@ from fhir_server.search.ast import (
     Test,
 )
 from fhir_server.storage.limits import alternatives
-from fhir_server.storage.sqlite.terms import UNITS, Listed, Terms, first_tid, last_tid
-
-Sql = tuple[str, tuple[Any, ...]]
-"""Text with ``?`` for each argument, in order."""
+from fhir_server.storage.sqlite.conditions import (
+    ALWAYS,
+    COUNTS_KEPT_S,
+    NEVER,
+    AddressedRows,
+    All,
+    Any_,
+    Branch,
+    Condition,
+    Document,
+    Keys,
+    KeyScan,
+    LinkFromProbe,
+    LinkProbe,
+    ListedKeys,
+    MarkedKeys,
+    MarkedRows,
+    Named,
+    Negation,
+    Rids,
+    RowTest,
+    Spans,
+    SpanScan,
+    TextKeys,
+    Updated,
+)
+from fhir_server.storage.sqlite.marks import Marks, rows_marked, terms_marked
+from fhir_server.storage.sqlite.sqltext import (
+    Sql,
+    Window,
+    carray,
+    compare,
+    conjunction,
+    consistent,
+    holds,
+    in_list_text,
+    key_test,
+    shift,
+    tids_of,
+)
+from fhir_server.storage.sqlite.terms import UNITS, Listed, Terms
 
 LISTED_TERMS = 200
 """More distinct keys than this are not listed in a statement but joined."""
@@ -48,520 +81,14 @@ LISTED_LINKS = 1000
 """More documents than this at one link of a chain are not listed but probed one by one."""
 BRANCHES = 64
 """Range tests with more alternatives than this are evaluated as written, without index ranges."""
-COUNTS_KEPT_S = 30.0
+FEW_KEYS = 8
+"""Lists of keys up to this long are bound one by one."""
+FEW_PARAMS = 8
+"""A long list of a policy over more params than this is bound as a list, and not as bits for each."""
+LASTING_KEPT = 400
+"""Nodes of policies whose conditions a connection keeps."""
 MOST_WRITES_PER_S = 50_000
 """More entries of one term than a store can write in a second: bounds how far a remembered count can be off."""
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """How a statement names the document that a predicate is about: `rid` an expression, `row` an alias of its resource
-    row.
-    """
-
-    rid: str
-    row: str | None
-    depth: int
-
-    def column(self, name: str) -> str:
-        """A column of the document's resource row."""
-        if self.row is not None:
-            return f"{self.row}.{name}"
-        return f"(SELECT {name} FROM resource WHERE rid = {self.rid})"
-
-
-# --- lowered conditions -----------------------------------------------------------------------------------------------
-
-
-class Condition:
-    """A predicate on one document."""
-
-    types: frozenset[int] | None = None
-    """Types of all documents that satisfy it. Not None also means: they are of the enclosing Select's containment,
-    and alive.
-    """
-    driven = False
-    """Whether `driver` and `count` work."""
-
-    def predicate(self, document: Document) -> Sql:
-        """The condition as a boolean expression."""
-        raise NotImplementedError
-
-    def driver(self) -> Sql:
-        """A SELECT of the one column rid; it may repeat."""
-        raise NotImplementedError
-
-    def count(self, limit: int) -> int:
-        """About how many rows the driver yields, at most `limit`."""
-        raise NotImplementedError
-
-
-class Always(Condition):
-    """Every document."""
-
-    def predicate(self, document: Document) -> Sql:
-        return "1", ()
-
-
-class Never(Condition):
-    """No document."""
-
-    types = frozenset()
-    driven = True
-
-    def predicate(self, document: Document) -> Sql:
-        return "0", ()
-
-    def driver(self) -> Sql:
-        return "SELECT 0 AS rid WHERE 0", ()
-
-    def count(self, limit: int) -> int:
-        return 0
-
-
-ALWAYS, NEVER = Always(), Never()
-
-
-class Keys(Condition):
-    """A key entry with one of some listed terms."""
-
-    driven = True
-
-    def __init__(self, compiler: Compiler, tids: Sequence[int], types: frozenset[int]) -> None:
-        self._compiler = compiler
-        self.tids = tids
-        self.types = types
-
-    def predicate(self, document: Document) -> Sql:
-        tids = self.tids
-        if len(tids) == 1:
-            return f"EXISTS (SELECT 1 FROM posting WHERE tid = ? AND rid = {document.rid})", (tids[0],)
-        listed, arguments = in_list(tids)
-        # One look at the document's own entries, whatever the number of terms.
-        p = f"p{document.depth}"
-        return (
-            f"EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} "
-            f"AND {p}.tid BETWEEN ? AND ? AND +{p}.tid IN {listed})",
-            (min(tids), max(tids), *arguments),
-        )
-
-    def driver(self) -> Sql:
-        if len(self.tids) == 1:
-            return "SELECT rid FROM posting WHERE tid = ?", (self.tids[0],)
-        listed, arguments = in_list(self.tids)
-        return f"SELECT rid FROM posting WHERE tid IN {listed}", arguments
-
-    def count(self, limit: int) -> int:
-        if len(self.tids) == 1:
-            return self._compiler.count_term(self.tids[0], limit)
-        return self._compiler.count(self.driver(), limit)
-
-
-class ListedKeys(Condition):
-    """A key entry with one of the terms that a long list of keys stands for."""
-
-    driven = True
-
-    def __init__(self, compiler: Compiler, listed: Listed, types: frozenset[int]) -> None:
-        self._compiler = compiler
-        self._listed = listed
-        self.types = types
-
-    def predicate(self, document: Document) -> Sql:
-        tids = self._listed.tids
-        p = f"p{document.depth}"
-        return (
-            f"EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} "
-            f"AND {p}.tid BETWEEN ? AND ? AND +{p}.tid IN (SELECT value FROM carray(?)))",
-            (tids[0], tids[-1], apsw.carray(tids)),
-        )
-
-    def driver(self) -> Sql:
-        return "SELECT rid FROM posting WHERE tid IN (SELECT value FROM carray(?))", (apsw.carray(self._listed.tids),)
-
-    def count(self, limit: int) -> int:
-        listed = self._listed
-        now = time.monotonic()
-        if now > listed.expires or (listed.count >= listed.counted and limit > listed.counted):
-            listed.count = self._compiler.count(self.driver(), limit)
-            listed.counted, listed.expires = limit, now + COUNTS_KEPT_S
-        return min(listed.count, limit)
-
-
-class KeyScan(Condition):
-    """A key entry whose text passes a test that too many terms pass to list them; without `tests`, any key entry."""
-
-    driven = True
-
-    def __init__(
-        self, compiler: Compiler, params: tuple[int, ...], tests: Sequence[Sql], types: frozenset[int]
-    ) -> None:
-        self._compiler = compiler
-        self._params = params
-        self._tests = tests
-        self.types = types
-
-    def predicate(self, document: Document) -> Sql:
-        n = document.depth
-        where, arguments = tids_of(f"p{n}.tid", self._params)
-        if not self._tests:
-            return (
-                f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid WHERE p{n}.rid = {document.rid} AND "
-                f"{where})",
-                arguments,
-            )
-        test, more = disjunction([(text.replace("$", f"t{n}."), values) for text, values in self._tests])
-        return (
-            f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid CROSS JOIN term t{n} ON t{n}.tid = p{n}.tid "
-            f"WHERE p{n}.rid = {document.rid} AND {where} AND {test})",
-            arguments + more,
-        )
-
-    def driver(self) -> Sql:
-        if not self._tests:
-            return union(
-                [
-                    ("SELECT rid FROM posting WHERE tid BETWEEN ? AND ?", (first_tid(p), last_tid(p)))
-                    for p in self._params
-                ]
-            )
-        return union(
-            [
-                (
-                    f"SELECT p.rid AS rid FROM term t INDEXED BY term_key CROSS JOIN posting p ON p.tid = t.tid "
-                    f"WHERE t.param = ? AND {text.replace('$', 't.')}",
-                    (param, *values),
-                )
-                for param in self._params
-                for text, values in self._tests
-            ]
-        )
-
-    def count(self, limit: int) -> int:
-        return self._compiler.count(self.driver(), limit)
-
-
-@dataclass(frozen=True, slots=True)
-class Branch:
-    """One alternative of a test on a range entry: terms, and comparisons of low, high and unit as SQL (``$`` for the
-    alias).
-
-    `indexed`: the index whose leading columns the comparisons bind.
-    """
-
-    tids: Sequence[int]
-    where: Sql
-    indexed: str
-
-
-class Spans(Condition):
-    """A range entry that passes one of some branches."""
-
-    driven = True
-
-    def __init__(self, compiler: Compiler, branches: Sequence[Branch], types: frozenset[int]) -> None:
-        self._compiler = compiler
-        self._branches = branches
-        self.types = types
-
-    def predicate(self, document: Document) -> Sql:
-        s = f"s{document.depth}"
-        parts, low, high = [], None, None
-        for branch in self._branches:
-            listed, arguments = in_list(branch.tids)
-            text, values = branch.where
-            parts.append((f"+{s}.tid IN {listed}{text.replace('$', f'+{s}.')}", arguments + values))
-            low = min(branch.tids) if low is None else min(low, *branch.tids)
-            high = max(branch.tids) if high is None else max(high, *branch.tids)
-        test, arguments = disjunction(parts)
-        return (
-            f"EXISTS (SELECT 1 FROM span {s} WHERE {s}.rid = {document.rid} AND {s}.tid BETWEEN ? AND ? AND {test})",
-            (low, high, *arguments),
-        )
-
-    def driver(self) -> Sql:
-        parts = []
-        for branch in self._branches:
-            listed, arguments = in_list(branch.tids)
-            text, values = branch.where
-            parts.append(
-                (
-                    f"SELECT rid FROM span INDEXED BY {branch.indexed} WHERE tid IN {listed}{text.replace('$', '')}",
-                    arguments + values,
-                )
-            )
-        return union(parts)
-
-    def count(self, limit: int) -> int:
-        return self._compiler.count(self.driver(), limit)
-
-
-class SpanScan(Condition):
-    """A range entry that passes a test which is evaluated as written; without a test, any range entry."""
-
-    driven = True
-
-    def __init__(self, compiler: Compiler, params: tuple[int, ...], test: Test, types: frozenset[int]) -> None:
-        self._compiler = compiler
-        self._params = params
-        self._test = test
-        self.types = types
-
-    def predicate(self, document: Document) -> Sql:
-        n = document.depth
-        where, arguments = tids_of(f"s{n}.tid", self._params)
-        if self._test == AllOf(()):
-            return f"EXISTS (SELECT 1 FROM span s{n} WHERE s{n}.rid = {document.rid} AND {where})", arguments
-        test, more = expression(
-            self._test, {"key": f"t{n}.key", "low": f"+s{n}.low", "high": f"+s{n}.high", "unit": f"u{n}.key"}
-        )
-        return (
-            f"EXISTS (SELECT 1 FROM span s{n} CROSS JOIN term t{n} ON t{n}.tid = s{n}.tid CROSS JOIN term u{n} "
-            f"ON u{n}.tid = s{n}.unit "
-            f"WHERE s{n}.rid = {document.rid} AND {where} AND {test})",
-            arguments + more,
-        )
-
-    def driver(self) -> Sql:
-        if self._test == AllOf(()):
-            return union(
-                [
-                    ("SELECT rid FROM span INDEXED BY span_low WHERE tid BETWEEN ? AND ?", (first_tid(p), last_tid(p)))
-                    for p in self._params
-                ]
-            )
-        test, more = expression(self._test, {"key": "t.key", "low": "s.low", "high": "s.high", "unit": "u.key"})
-        return union(
-            [
-                (
-                    "SELECT s.rid AS rid FROM term t INDEXED BY term_key CROSS JOIN span s INDEXED BY span_low "
-                    "ON s.tid = t.tid "
-                    f"CROSS JOIN term u ON u.tid = s.unit WHERE t.param = ? AND {test}",
-                    (param, *more),
-                )
-                for param in self._params
-            ]
-        )
-
-    def count(self, limit: int) -> int:
-        return self._compiler.count(self.driver(), limit)
-
-
-class Rids(Condition):
-    """One of some listed documents."""
-
-    driven = True
-
-    def __init__(self, rids: Sequence[int], types: frozenset[int]) -> None:
-        self._rids = rids
-        self.types = types
-
-    def predicate(self, document: Document) -> Sql:
-        listed, arguments = in_list(self._rids)
-        return f"{document.rid} IN {listed}", arguments
-
-    def driver(self) -> Sql:
-        return "SELECT value AS rid FROM carray(?)", (carray(self._rids),)
-
-    def count(self, limit: int) -> int:
-        return min(limit, len(self._rids))
-
-
-class Named(Condition):
-    """One of some resources, named by their addresses. Whether they are alive, the enclosing Select tests."""
-
-    driven = True
-
-    def __init__(self, rids: array[int]) -> None:
-        self._rids = rids
-
-    def predicate(self, document: Document) -> Sql:
-        # A unary + keeps the list from becoming the outer loop.
-        return f"+{document.rid} IN (SELECT value FROM carray(?))", (apsw.carray(self._rids),)
-
-    def driver(self) -> Sql:
-        return "SELECT value AS rid FROM carray(?)", (apsw.carray(self._rids),)
-
-    def count(self, limit: int) -> int:
-        return min(limit, len(self._rids))
-
-
-class LinkProbe(Condition):
-    """A chain to more documents than are listed: each document's own references are followed."""
-
-    driven = True
-
-    def __init__(self, compiler: Compiler, params: tuple[int, ...], target: Selection, types: frozenset[int]) -> None:
-        self._compiler = compiler
-        self._params = params
-        self._target = target
-        self.types = types
-
-    def predicate(self, document: Document) -> Sql:
-        n = document.depth
-        where, arguments = tids_of(f"p{n}.tid", self._params)
-        target, more = self._target.predicate(Document(f"r{n}.rid", f"r{n}", n + 1))
-        return (
-            f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid CROSS JOIN term t{n} ON t{n}.tid = p{n}.tid "
-            f"CROSS JOIN resource r{n} INDEXED BY resource_address ON r{n}.address = t{n}.key "
-            f"WHERE p{n}.rid = {document.rid} AND {where} AND {target})",
-            arguments + more,
-        )
-
-    def driver(self) -> Sql:
-        targets, arguments = self._target.driver()
-        return union(
-            [
-                (
-                    f"SELECT p.rid AS rid FROM ({targets}) x CROSS JOIN resource r ON r.rid = x.rid "
-                    "CROSS JOIN term t INDEXED BY term_key ON t.param = ? AND t.key = r.address CROSS JOIN "
-                    "posting p ON p.tid = t.tid",
-                    (*arguments, param),
-                )
-                for param in self._params
-            ]
-        )
-
-    def count(self, limit: int) -> int:
-        return self._compiler.count(self.driver(), limit)
-
-
-class LinkFromProbe(Condition):
-    """A reverse chain from more documents than are listed: what points at each document is looked up."""
-
-    def __init__(self, compiler: Compiler, params: tuple[int, ...], source: Selection) -> None:
-        self._compiler = compiler
-        self._params = params
-        self._source = source
-
-    def predicate(self, document: Document) -> Sql:
-        n = document.depth
-        source, arguments = self._source.predicate(Document(f"p{n}.rid", None, n + 1))
-        return (
-            f"EXISTS (SELECT 1 FROM term t{n} INDEXED BY term_key CROSS JOIN posting p{n} ON p{n}.tid = t{n}.tid "
-            f"WHERE t{n}.param IN ({','.join('?' * len(self._params))}) AND t{n}.key = "
-            f"{document.column('address')} AND {source})",
-            (*self._params, *arguments),
-        )
-
-
-class RowTest(Condition):
-    """Comparisons with columns of the resource's own row. Contained documents satisfy none but those of the type."""
-
-    def __init__(self, column: str, comparisons: Sequence[Sql], *, own: bool) -> None:
-        self._column = column
-        self._comparisons = comparisons
-        self._own = own
-
-    def predicate(self, document: Document) -> Sql:
-        column = document.column(self._column)
-        if self._column == "id":
-            address = document.column("address")
-            column = f"substr({address}, instr({address}, '/') + 1)"
-        tests, arguments = conjunction([(f"{column} {text}", values) for text, values in self._comparisons])
-        if self._own:
-            tests = f"({document.column('state')} = 1 AND {tests})"
-        return tests, arguments
-
-
-class Updated(RowTest):
-    """Comparisons with the time of the last update, driven by an index when the types are known."""
-
-    def __init__(self, compiler: Compiler, comparisons: Sequence[Sql], type_numbers: Sequence[int]) -> None:
-        super().__init__("updated", comparisons, own=True)
-        self._compiler = compiler
-        self.type_numbers = type_numbers
-        self.driven = True
-        self.types = frozenset(type_numbers)
-        self.comparisons = comparisons
-
-    def driver(self) -> Sql:
-        tests, arguments = conjunction([(f"updated {text}", values) for text, values in self.comparisons])
-        return union(
-            [
-                (
-                    f"SELECT rid FROM resource INDEXED BY resource_updated WHERE type = ? AND {tests} AND state = 1",
-                    (number, *arguments),
-                )
-                for number in self.type_numbers
-            ]
-        )
-
-    def predicate(self, document: Document) -> Sql:
-        tests, arguments = super().predicate(document)
-        return f"({tests} AND {document.column('type')} IN ({','.join(map(str, self.type_numbers))}))", arguments
-
-    def count(self, limit: int) -> int:
-        return self._compiler.count(self.driver(), limit)
-
-
-class All(Condition):
-    """Every part holds."""
-
-    def __init__(self, parts: Sequence[Condition]) -> None:
-        self.parts = parts
-        known = [part.types for part in parts if part.types is not None]
-        self.types = frozenset.intersection(*known) if known else None
-        self.driven = any(part.driven for part in parts)
-
-    def predicate(self, document: Document) -> Sql:
-        return conjunction([part.predicate(document) for part in self.parts])
-
-    def _best(self) -> Condition:
-        driven = [part for part in self.parts if part.driven]
-        if len(driven) == 1:
-            return driven[0]
-        return min(driven, key=lambda part: part.count(1000))
-
-    def driver(self) -> Sql:
-        best = self._best()
-        text, arguments = best.driver()
-        rest = [part.predicate(Document("a.rid", None, 50)) for part in self.parts if part is not best]
-        if not rest:
-            return text, arguments
-        tests, more = conjunction(rest)
-        return f"SELECT a.rid AS rid FROM ({text}) a WHERE {tests}", arguments + more
-
-    def count(self, limit: int) -> int:
-        for part in self.parts:
-            if part.driven:
-                limit = min(limit, part.count(limit))
-        return limit
-
-
-class Any_(Condition):
-    """At least one part holds."""
-
-    def __init__(self, parts: Sequence[Condition]) -> None:
-        self.parts = parts
-        known = [part.types for part in parts if part.types is not None]
-        self.types = frozenset.union(*known) if len(known) == len(parts) else None
-        self.driven = all(part.driven for part in parts)
-
-    def predicate(self, document: Document) -> Sql:
-        return disjunction([part.predicate(document) for part in self.parts])
-
-    def driver(self) -> Sql:
-        return union([part.driver() for part in self.parts])
-
-    def count(self, limit: int) -> int:
-        total = 0
-        for part in self.parts:
-            total += part.count(limit - total)
-            if total >= limit:
-                return limit
-        return total
-
-
-class Negation(Condition):
-    """The part does not hold."""
-
-    def __init__(self, part: Condition) -> None:
-        self._part = part
-
-    def predicate(self, document: Document) -> Sql:
-        text, arguments = self._part.predicate(document)
-        return f"NOT ({text})", arguments
 
 
 # --- selections -------------------------------------------------------------------------------------------------------
@@ -641,14 +168,55 @@ class Selection:
 # --- lowering ---------------------------------------------------------------------------------------------------------
 
 
+class Lasting:
+    """Conditions of policies, kept for as long as they are asked for; one per connection.
+
+    Only for nodes that are marked (`And.lasting`), each the same object in every search: it is told by its identity,
+    and held here so that the identity stays its own.
+    """
+
+    def __init__(self, execute: Any, terms: Terms, counts: dict[int, tuple[int, int, float]]) -> None:
+        self._compiler = Compiler(execute, terms, counts, 0)
+        self._known: OrderedDict[Any, tuple[Node, Condition]] = OrderedDict()
+
+    def condition(self, node: And, contained: str, types: tuple[int, ...] | None, chain_limit: int) -> Condition:
+        """The condition of a node, kept if it is lasting. Not for use in a write transaction, whose terms may be rolled
+        back.
+        """
+        key = (id(node), contained, types)
+        known = self._known.get(key)
+        if known is not None:
+            return known[1]
+        self._compiler.limit_chains(chain_limit)
+        found = self._compiler.lower(node, contained, types)
+        if found.lasting:
+            self._known[key] = node, found
+            if len(self._known) > LASTING_KEPT:
+                self._known.popitem(last=False)
+        return found
+
+
 class Compiler:
     """Lowers the trees of one search. Chains are evaluated while lowering, inside the caller's transaction."""
 
-    def __init__(self, execute: Any, terms: Terms, counts: dict[int, tuple[int, int, float]], chain_limit: int) -> None:
+    def __init__(
+        self,
+        execute: Any,
+        terms: Terms,
+        counts: dict[int, tuple[int, int, float]],
+        chain_limit: int,
+        lasting: Lasting | None = None,
+    ) -> None:
+        """Without `lasting` it is the compiler of Lasting itself."""
         self._execute = execute
         self._terms = terms
         self._counts = counts
         self._chain_limit = chain_limit
+        self._lasting = lasting
+
+    def limit_chains(self, limit: int) -> None:
+        """How many documents one link of a chain may select from now on."""
+        self._chain_limit = limit
 
     def select(self, select: Select) -> Selection:
         """Raises: TooCostly when a link of a chain selects more documents than the limit."""
@@ -662,6 +230,8 @@ class Compiler:
         """The condition of a node within a Select of this containment and these types."""
         match node:
             case And(parts):
+                if node.lasting and self._lasting is not None and not self._terms.writing:
+                    return self._lasting.condition(node, contained, types, self._chain_limit)
                 return self._all([self.lower(part, contained, types) for part in parts])
             case Or(parts):
                 lowered = [self.lower(part, contained, types) for part in parts]
@@ -714,13 +284,16 @@ class Compiler:
         return tuple(used), frozenset(types)
 
     def _keys(self, params: tuple[int, ...], test: Test) -> Condition:
-        params, types = self._param_types(params)
+        used, types = self._param_types(params)
+        if self._lasting is None and type(test) is Compare and test.column == "key" and test.op in ("=", "in"):
+            return self._lasting_keys(params, test, types if len(used) == len(params) else None)
+        params = used
         if not params:
             return NEVER
         if type(test) is Compare and test.op == "=" and test.column == "key":
             tids = [tid for param in params if (tid := self._terms.find(param, test.value)) is not None]  # type: ignore[arg-type]
             return Keys(self, tids, types) if tids else NEVER
-        if type(test) is Compare and test.op == "in" and test.column == "key" and len(test.value) > 8:  # type: ignore[arg-type]
+        if type(test) is Compare and test.op == "in" and test.column == "key" and len(test.value) > FEW_KEYS:  # type: ignore[arg-type]
             listed = self._terms.listed(params, test.value)  # type: ignore[arg-type]
             if len(listed.tids) > 1:
                 return ListedKeys(self, listed, types)
@@ -731,6 +304,42 @@ class Compiler:
         if found is not None:
             return Keys(self, found, types) if found else NEVER
         return KeyScan(self, params, texts, types)
+
+    def _lasting_keys(self, params: tuple[int, ...], test: Compare, types: frozenset[int] | None) -> Condition:
+        """A list of keys of a policy. `types` None: not all of the params are used yet."""
+        keys: tuple[str, ...] = test.value if test.op == "in" else (test.value,)  # type: ignore[assignment]
+        if len(keys) <= FEW_KEYS:
+            tids = [tid for param in params for key in keys if (tid := self._terms.find(param, key)) is not None]
+            if types is not None and len(tids) == len(params) * len(keys):
+                return Keys(self, tids, types, lasting=True)
+            return TextKeys(self, params, keys, types)
+        if len(params) <= FEW_PARAMS:
+            return MarkedKeys(self, params, keys, types)
+        params, known = self._param_types(params)
+        listed = self._terms.listed(params, keys)
+        return ListedKeys(self, listed, known) if listed.tids else NEVER
+
+    def exactly(self, params: tuple[int, ...], keys: Sequence[str]) -> Condition:
+        """Key entries with one of a few keys, as the terms are now."""
+        params, types = self._param_types(params)
+        tids = [tid for param in params for key in keys if (tid := self._terms.find(param, key)) is not None]
+        return Keys(self, tids, types) if tids else NEVER
+
+    def listed(self, params: tuple[int, ...], keys: tuple[str, ...]) -> Listed:
+        """The terms of a long list of keys, as they are now."""
+        return self._terms.listed(params, keys)
+
+    def rids(self, addresses: tuple[str, ...]) -> array[int]:
+        """The rows of a long list of resources, as they are now."""
+        return self._terms.rids(addresses)
+
+    def terms_marked(self, params: Sequence[int], keys: tuple[str, ...]) -> list[Marks]:
+        """The bits of a long list of keys, for each of some params."""
+        return terms_marked(self._execute, params, keys)
+
+    def rows_marked(self, addresses: tuple[str, ...]) -> Marks:
+        """The bits of a long list of resources."""
+        return rows_marked(self._execute, addresses)
 
     def _resolve(self, params: Iterable[int], branches: list[list[Compare]]) -> tuple[list[int] | None, list[Sql]]:
         """The tids of the keys that pass one of the alternatives; None when they are too many: then the tests, on
@@ -907,7 +516,9 @@ class Compiler:
             if name == "id":
                 names = self._terms.type_numbers().values() if types is None else map(self._terms.type_name, types)
                 values = [f"{type_name}/{one}" for type_name in names for one in values]
-            if len(values) > 8 and contained == "no":
+            if contained == "no" and self._lasting is None and (name == "address" or types is not None):
+                return MarkedRows(self, tuple(values)) if len(values) > FEW_KEYS else AddressedRows(tuple(values))
+            if len(values) > FEW_KEYS and contained == "no":
                 named = self._terms.rids(tuple(values))
                 return Named(named) if named else NEVER
             rows = (
@@ -946,228 +557,3 @@ class Compiler:
             self._counts.clear()
         self._counts[tid] = (count, limit, time.monotonic() + COUNTS_KEPT_S)
         return count
-
-
-# --- tests ------------------------------------------------------------------------------------------------------------
-
-
-def consistent(branch: list[Compare]) -> bool:
-    """False when a conjunction demands two different keys."""
-    demanded = None
-    for one in branch:
-        if one.column == "key" and one.op == "=":
-            if demanded is not None and one.value != demanded:
-                return False
-            demanded = one.value
-    return True
-
-
-def expression(test: Test, columns: dict[str, str]) -> Sql:
-    """The test as a boolean expression over the columns of one entry."""
-    match test:
-        case Compare(column=column):
-            return compare(columns[column], test)
-        case AllOf(tests):
-            return conjunction([expression(one, columns) for one in tests])
-        case AnyOf(tests):
-            return disjunction([expression(one, columns) for one in tests])
-        case _:
-            assert_never(test)
-
-
-def compare(column: str, test: Compare) -> Sql:
-    """One comparison. Text functions, not LIKE: no wildcards, no case folding, and nothing ends at U+0000."""
-    value = test.value
-    match test.op:
-        case "=" | "<" | "<=" | ">" | ">=":
-            return f"{column} {test.op} ?", (value,)
-        case "in":
-            text, arguments = in_list_text(value)  # type: ignore[arg-type]
-            return f"{column} {text}", arguments
-        case "prefix":
-            low, high = prefix_bounds(str(value))
-            return (
-                (f"({column} >= ? AND {column} < ?)", (low, high)) if high is not None else (f"{column} >= ?", (low,))
-            )
-        case "ends":
-            return (f"substr({column}, -{len(str(value))}) = ?", (value,)) if value else ("1", ())
-        case "has":
-            return f"instr({column}, ?) > 0", (value,)
-        case _:
-            assert_never(test.op)
-
-
-def key_test(branch: Sequence[Compare]) -> tuple[list[str] | None, Sql | None]:
-    """A conjunction of tests on keys as a list of exact keys, or as a text on ``$key``; (None, None) when it never
-    holds.
-    """
-    exact: set[Any] | None = None
-    window = Window()
-    rest: list[Sql] = []
-    for one in branch:
-        if one.op in ("=", "in"):
-            values = set(one.value if one.op == "in" else (one.value,))  # type: ignore[arg-type]
-            exact = values if exact is None else exact & values
-        elif not window.add(one):
-            rest.append(compare("$key", one))
-    if window.empty() or exact == set():
-        return None, None
-    if exact is not None and len(branch) == 1:
-        return sorted(exact), None
-    if exact is not None:
-        text, arguments = in_list_text(sorted(exact))
-        rest.append((f"$key {text}", arguments))
-    parts = [(f"$key {operator} ?", (value,)) for operator, value in window.bounds()] + rest
-    if not parts:
-        return None, ("1", ())
-    text, arguments = " AND ".join(part for part, _ in parts), tuple(value for _, values in parts for value in values)
-    return None, (text, arguments)
-
-
-class Window:
-    """The tightest bounds that some comparisons of one column leave."""
-
-    def __init__(self) -> None:
-        self.low: tuple[Any, bool] | None = None  # value, strict
-        self.high: tuple[Any, bool] | None = None
-
-    def add(self, test: Compare) -> bool:
-        """Takes a comparison that is a bound; False when it is not one."""
-        value = test.value
-        match test.op:
-            case ">" | ">=":
-                self._raise(value, test.op == ">")
-            case "<" | "<=":
-                self._lower(value, test.op == "<")
-            case "=":
-                self._raise(value, False)
-                self._lower(value, False)
-            case "prefix":
-                low, high = prefix_bounds(str(value))
-                self._raise(low, False)
-                if high is not None:
-                    self._lower(high, True)
-            case _:
-                return False
-        return True
-
-    def _raise(self, value: Any, strict: bool) -> None:
-        if self.low is None or (value, strict) > self.low:
-            self.low = (value, strict)
-
-    def _lower(self, value: Any, strict: bool) -> None:
-        if self.high is None or (value, not strict) < (self.high[0], not self.high[1]):
-            self.high = (value, strict)
-
-    def empty(self) -> bool:
-        """Whether no value is within the bounds."""
-        if self.low is None or self.high is None:
-            return False
-        return bool(self.low[0] > self.high[0] or (self.low[0] == self.high[0] and (self.low[1] or self.high[1])))
-
-    def bounds(self) -> list[tuple[str, Any]]:
-        """The bounds as operators and values."""
-        found = []
-        if self.low is not None and self.high is not None and self.low[0] == self.high[0]:
-            return [("=", self.low[0])]
-        if self.low is not None:
-            found.append((">" if self.low[1] else ">=", self.low[0]))
-        if self.high is not None:
-            found.append(("<" if self.high[1] else "<=", self.high[0]))
-        return found
-
-
-def prefix_bounds(prefix: str) -> tuple[str, str | None]:
-    """[low, high) of the texts that begin with `prefix` in order of code points; high None when there is none above."""
-    for length in range(len(prefix), 0, -1):
-        point = ord(prefix[length - 1])
-        if point < 0x10FFFF:
-            following = 0xE000 if point == 0xD7FF else point + 1  # surrogates are no characters
-            return prefix, prefix[: length - 1] + chr(following)
-    return prefix, None
-
-
-def holds(text: str, op: str, value: Any) -> bool:
-    """A comparison of text in memory."""
-    match op:
-        case "=":
-            return bool(text == value)
-        case "in":
-            return text in value
-        case "<":
-            return bool(text < value)
-        case "<=":
-            return bool(text <= value)
-        case ">":
-            return bool(text > value)
-        case ">=":
-            return bool(text >= value)
-        case _:
-            raise ValueError(f"No comparison of a field: {op}")
-
-
-# --- pieces of SQL ----------------------------------------------------------------------------------------------------
-
-
-def shift(params: tuple[int, ...], contained: str) -> tuple[int, ...]:
-    """Param numbers as documents of this containment carry them."""
-    if contained == "no":
-        return params
-    shifted = tuple(param | CONTAINED for param in params)
-    return shifted if contained == "only" else params + shifted
-
-
-def tids_of(column: str, params: Sequence[int]) -> Sql:
-    """`column` is a term of one of `params`."""
-    if len(params) == 1:
-        return f"{column} BETWEEN ? AND ?", (first_tid(params[0]), last_tid(params[0]))
-    return disjunction([(f"{column} BETWEEN ? AND ?", (first_tid(param), last_tid(param))) for param in params])
-
-
-def carray(numbers: Sequence[int]) -> Any:
-    """Integers bound as one value for the table-valued function carray."""
-    return apsw.carray(array("q", numbers))
-
-
-def in_list(numbers: Sequence[int]) -> Sql:
-    """The right side of IN; few integers one by one, many as one array."""
-    if len(numbers) <= 8:
-        return f"({','.join('?' * len(numbers))})", tuple(numbers)
-    return "(SELECT value FROM carray(?))", (carray(numbers),)
-
-
-def in_list_text(values: Sequence[Any]) -> Sql:
-    """``IN (...)`` over scalars of any type."""
-    values = tuple(values)
-    if len(values) > 8:
-        bound = apsw.carray(values if isinstance(values[0], str) else array("q", values))
-        return "IN (SELECT value FROM carray(?))", (bound,)
-    return f"IN ({','.join('?' * len(values))})", values
-
-
-def conjunction(parts: Sequence[Sql]) -> Sql:
-    """All of some expressions."""
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return "1", ()
-    return f"({' AND '.join(text for text, _ in parts)})", tuple(value for _, values in parts for value in values)
-
-
-def disjunction(parts: Sequence[Sql]) -> Sql:
-    """Any of some expressions."""
-    if len(parts) == 1:
-        return parts[0]
-    if not parts:
-        return "0", ()
-    # AND binds closer than OR, so the parts need no parentheses of their own
-    return f"({' OR '.join(text for text, _ in parts)})", tuple(value for _, values in parts for value in values)
-
-
-def union(parts: Sequence[Sql]) -> Sql:
-    """The rows of all of some statements."""
-    if len(parts) == 1:
-        return parts[0]
-    return " UNION ALL ".join(f"SELECT rid FROM ({text})" for text, _ in parts), tuple(
-        v for _, values in parts for v in values
-    )

@@ -95,6 +95,8 @@ def connect(path: Path, *, create: bool, cache_mb: int, busy_timeout_s: float) -
 
 
 def _configure(connection: apsw.Connection, cache_mb: int) -> None:
+    # Without it a statement is compiled anew whenever other values are bound to it (a plan could depend on them).
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
     application = connection.pragma("application_id")
     if application == 0 and not connection.pragma("page_count"):
         connection.pragma("page_size", 4096)

@@ -19,23 +19,18 @@ import apsw
 
 from fhir_server.search.ast import And, Compare, Exists, Field, Include, Node, Not, Scalar, Search, Select, SortKey
 from fhir_server.storage.protocol import SearchPage
-from fhir_server.storage.sqlite.compile import (
+from fhir_server.storage.sqlite.compile import Compiler, Lasting, Selection
+from fhir_server.storage.sqlite.conditions import (
     ALWAYS,
     NEVER,
     Any_,
-    Compiler,
     Condition,
     Document,
     Keys,
     ListedKeys,
-    Selection,
-    Sql,
-    carray,
-    conjunction,
-    shift,
-    tids_of,
+    MarkedKeys,
 )
-from fhir_server.storage.sqlite.single import Decider, decidable
+from fhir_server.storage.sqlite.sqltext import Sql, carray, conjunction, shift, tids_of
 from fhir_server.storage.sqlite.terms import Terms, first_tid, last_tid
 from fhir_server.storage.sqlite.write import METHODS
 from fhir_server.storage.writes import Stored
@@ -45,9 +40,13 @@ Counted = tuple[Select, bool, int]
 
 ROW = "r.address, r.version, r.updated, r.method, r.body, r.registry, r.rid"
 ONE_TERM = (
-    f"SELECT {ROW} FROM posting d CROSS JOIN resource r ON r.rid = d.rid "
+    "SELECT {permitted}{row} FROM posting d CROSS JOIN resource r ON r.rid = d.rid "
     "WHERE d.tid = ? AND d.rid > ? ORDER BY d.rid LIMIT ?"
 )
+PLAIN_TERM = ONE_TERM.format(row=ROW, permitted="")
+ONE_ROW = f"SELECT {ROW} FROM resource r INDEXED BY resource_address WHERE r.address = ? AND r.state = 1"
+WALKED = 100
+"""Entries of a term beyond those of a page that are looked at for permitted ones before another plan is made."""
 PROBE_COST = 4.0
 """Cost of probing one document, in units of collecting one rid."""
 SORT_STREAMS = 24
@@ -66,78 +65,104 @@ class Searcher:
         self._execute = connection.execute
         self._counts: dict[int, tuple[int, int, float]] = {}
         self._sizes: dict[int | None, tuple[int, float]] = {}
-        self._decider = Decider(connection)
+        self._lasting = Lasting(connection.execute, terms, self._counts)
         self._totals: dict[Counted, int] = {}
         self._totals_of: tuple[int, int] | None = None
 
     def quick_page(self, search: Search) -> SearchPage | None:
-        """The page of a search for one token, identifier or reference and nothing else: one statement, and so no
-        transaction.
+        """The page of a search for one token, identifier or reference, or for one resource, and nothing else but what a
+        policy demands: one statement, and so no transaction.
 
-        None when the search is not of this kind.
+        None when the search is not of this kind, or when few of many entries are permitted.
         """
         select = search.select
-        where = select.where
-        if type(where) is And:
-            return self._one(search, where.parts)
+        asked: Node = select.where
+        held: And | None = None
+        if type(asked) is And and len(asked.parts) == 2:
+            asked, last = asked.parts
+            if type(last) is not And or not last.lasting:
+                return None
+            held = last
         if (
-            type(where) is not Exists
-            or search.sort
+            search.sort
             or search.includes
-            or search.total
             or search.count <= 0
             or select.contained != "no"
-            or where.shape != "key"
-            or len(where.params) != 1
-            or type(where.test) is not Compare
-            or where.test.op != "="
             or select.types is None
             or len(select.types) != 1
         ):
             return None
-        terms, param = self._terms, where.params[0]
-        if terms.type_number(select.types[0]) != terms.param_type(param):
+        permitted: Condition = ALWAYS
+        if held is not None:
+            number = self._terms.type_number(select.types[0])
+            if number is None or self._terms.writing:
+                return None
+            permitted = self._lasting.condition(held, "no", (number,), search.chain_limit)
+            if not permitted.lasting:
+                return None
+        if type(asked) is Field:
+            return self._one_row(search, asked, permitted)
+        if (
+            type(asked) is not Exists
+            or search.total
+            or asked.shape != "key"
+            or len(asked.params) != 1
+            or type(asked.test) is not Compare
+            or asked.test.op != "="
+        ):
             return None
-        tid = terms.find(param, where.test.value)  # type: ignore[arg-type]
+        return self._one_term(search, asked.params[0], asked.test.value, permitted)  # type: ignore[arg-type]
+
+    def _one_term(self, search: Search, param: int, key: str, permitted: Condition) -> SearchPage | None:
+        terms, count, first = self._terms, search.count, search.after is None
+        if terms.type_number(search.select.types[0]) != terms.param_type(param):  # type: ignore[index]
+            return None
+        tid = terms.find(param, key)
         if tid is None:
-            return SearchPage(total=0 if search.after is None else None)
+            return SearchPage(total=0 if first else None)
         floor = search.after[0] if search.after else 0
-        rows = self._execute(ONE_TERM, (tid, floor, search.count + 1)).fetchall()
+        if permitted is ALWAYS:
+            rows = self._execute(PLAIN_TERM, (tid, floor, count + 1)).fetchall()
+        else:
+            text, arguments = permitted.predicate(Document("d.rid", "r", 0))
+            most = count + 1 + WALKED
+            cursor = self._execute(ONE_TERM.format(row=ROW, permitted=f"{text}, "), (*arguments, tid, floor, most))
+            rows, walked = [], 0
+            for permits, *row in cursor:
+                walked += 1  # noqa: SIM113 - counted after the loop
+                if permits:
+                    rows.append(row)
+                    if len(rows) > count:
+                        cursor.close()
+                        break
+            else:
+                if walked == most:
+                    return None
         page = SearchPage()
-        if len(rows) > search.count:
+        if len(rows) > count:
             rows.pop()
             page.next = (rows[-1][6],)
-        elif search.after is None:
+        elif first:
             page.total = len(rows)
         page.matches = [stored(row) for row in rows]
         return page
 
-    def _one(self, search: Search, parts: Sequence[Node]) -> SearchPage | None:
-        """The page of a search for one resource by its address among those that a policy permits; None for others."""
-        named, select = parts[0] if parts else None, search.select
-        if (
-            type(named) is not Field
-            or self._terms.writing  # what is then found may be rolled back, and must not be remembered
-            or named.name != "address"
-            or named.op != "="
-            or search.count <= 0
-            or search.after is not None
-            or search.sort
-            or search.includes
-            or select.contained != "no"
-            or select.types is None
-            or str(named.value).partition("/")[0] not in select.types
-            or not all(map(decidable, parts[1:]))
-        ):
+    def _one_row(self, search: Search, asked: Field, permitted: Condition) -> SearchPage | None:
+        if asked.op != "=" or search.after is not None or asked.name not in ("id", "address"):
             return None
-        row = self._decider.row(str(named.value), parts[1:])
-        return SearchPage(matches=[] if row is None else [stored(row)], total=0 if row is None else 1)
+        kind = search.select.types[0]  # type: ignore[index]
+        address = str(asked.value) if asked.name == "address" else f"{kind}/{asked.value}"
+        rows = []
+        if address.startswith(f"{kind}/"):
+            text, arguments = permitted.predicate(Document("r.rid", "r", 0))
+            rows = self._execute(f"{ONE_ROW} AND {text}", (address, *arguments)).fetchall()
+        return SearchPage(matches=[stored(row) for row in rows], total=len(rows))
 
     def page(self, search: Search) -> SearchPage:
         """See Reader.search."""
         if search.count == 0 and (total := self._totals_now().get(_counted(search))) is not None:
             return SearchPage(total=total)
-        compiler = Compiler(self._execute, self._terms, self._counts, search.chain_limit)
+        compiler = Compiler(self._execute, self._terms, self._counts, search.chain_limit, self._lasting)
         selection = compiler.select(search.select)
         page = SearchPage()
         if search.count > 0 and selection.where is not NEVER:
@@ -242,7 +267,7 @@ class Searcher:
             most = int(sqrt(limit * PROBE_COST * (self._size(None) + 1))) + 200
             if len(parts) == 1 and parts[0].driven and not selection.guards(document := Document("d.rid", None, 0)):
                 # How much a long list or alternatives select is remembered, and need not be collected to be known.
-                if not isinstance(parts[0], (ListedKeys, Any_)) or parts[0].count(most) < most:
+                if not isinstance(parts[0], (ListedKeys, MarkedKeys, Any_)) or parts[0].count(most) < most:
                     text, arguments = parts[0].driver()
                     collected = self._execute(f"{text} LIMIT ?", (*arguments, most)).fetchall()
                     if len(collected) < most:
@@ -372,7 +397,7 @@ class Searcher:
         universe = self._universe(selection)
         # Walking probes limit * universe / matches documents, mostly in pages at hand; collecting looks up the value of
         # every match where its resource lies, which is dearer.
-        cost = 1.0 if any(isinstance(part, (ListedKeys, Any_)) for part in selection.parts) else PROBE_COST
+        cost = 1.0 if any(isinstance(part, (ListedKeys, MarkedKeys, Any_)) for part in selection.parts) else PROBE_COST
         most = max(200, int(sqrt(limit * universe / cost)))
         best, matches = self._best(selection, max(most * 16, 2000))
         if best is not None and matches < most:
