@@ -41,6 +41,11 @@ class Recorder(Protocol):
     def record(self, events: Sequence[Any]) -> None:
         """Keeps events (audit.events.Event) past the end of this process. Raises Busy (503)."""
 
+    def tally(self, event: Any) -> None:
+        """Keeps an event that anybody can cause without end: the first of a minute, then how many more there were.
+        Raises Busy (503).
+        """
+
     def wrote(
         self, transaction: Transaction, context: RequestContext, versions: Sequence[Version], others: Sequence[Any]
     ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from fhir_server.audit import running
 from fhir_server.audit.events import Event
@@ -13,6 +14,10 @@ from hestia.composition import make_server
 from hestia.masterkey import master_keys
 from hestia.settings import Settings
 from smart_auth.context import AuthEvent
+from smart_auth.limits import network
+
+REPEATED: Final = frozenset(("introspect", "refused"))
+"""What is counted whoever causes it."""
 
 
 def start(settings: Settings) -> Audit:
@@ -22,6 +27,7 @@ def start(settings: Settings) -> Audit:
         master_keys(settings),
         directory(settings),
         sync="always" if settings.audit_sync == "always" else "interval",
+        source_of=network,
     )
 
 
@@ -29,9 +35,23 @@ def listener(audit: Audit) -> Callable[[AuthEvent], None]:
     """What `Auth.audit` calls: an event of the authorization server goes into the journal before it is answered."""
 
     def told(event: AuthEvent) -> None:
-        audit.recorder.record([recorded(event, time.time_ns() // 1000)])
+        made = recorded(event, time.time_ns() // 1000)
+        if endless(event):
+            audit.recorder.tally(made)
+        else:
+            audit.recorder.record([made])
 
     return told
+
+
+def endless(event: AuthEvent) -> bool:
+    """Whether somebody can cause such events without end, so that they are counted by the minute.
+
+    A failure about an account is recorded each time: limits bound how many there are.
+    """
+    if event.action in REPEATED or event.detail.get("why") == "throttled":
+        return True
+    return event.outcome != 0 and event.account is None
 
 
 def recorded(event: AuthEvent, at: int) -> Event:

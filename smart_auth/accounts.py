@@ -89,13 +89,9 @@ class Accounts(Administration):
         Raises: LoginFailed, Locked, Throttled, MustChange (the password is right but was given by somebody else).
         """
         auth = self._auth
-        try:
-            self.limits.hit_address(limits.LOGIN_PER_ADDRESS, address)
-            attempt = self._attempt(login)
-            self.limits.hit(limits.LOGIN_PER_ACCOUNT, attempt.key)
-        except Throttled:
-            self._tell("login-failed", None, address, outcome=8, why="throttled")
-            raise
+        self.limits.hit_address(limits.LOGIN_PER_ADDRESS, address)
+        attempt = self._attempt(login)
+        self.limits.hit(limits.LOGIN_PER_ACCOUNT, attempt.key)
         account = attempt.account
         right = passwords.verify(None if account is None else account.password_hash, password)
         if attempt.locked_until > auth.clock():

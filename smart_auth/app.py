@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Flask
 
-from smart_auth import web
+from smart_auth import refusals, web
 from smart_auth.accounts import Accounts
 from smart_auth.context import Auth
 from smart_auth.keys import Keys
@@ -18,6 +18,7 @@ def create_auth(auth: Auth) -> Flask:
     auth.keys = auth.keys or Keys(auth)
     auth.tokens = auth.tokens or Tokens(auth)
     app = Flask("smart_auth", static_folder=None)
+    refusals.watch(app, auth)
     web.register(app, auth)
     server = routes.make_server(auth)
     app.register_blueprint(routes.blueprint(auth, server))

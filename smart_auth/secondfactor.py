@@ -106,7 +106,7 @@ class SecondFactor:
         try:
             self._count(account_id, address)
         except Throttled:
-            self._tell("second-factor-failed", account, address, outcome=8)
+            self._tell("second-factor-failed", account, address, outcome=8, why="throttled")
             raise
         if self._accept_step(account, code) is not None:
             return AMR
@@ -190,10 +190,10 @@ class SecondFactor:
             raise NotPossible(N_("There is no such account."))
         return changed
 
-    def _tell(self, action: str, account: Account, address: str, outcome: int = 0, by: str | None = None) -> None:
-        detail = {"by": by} if by is not None else {}
+    def _tell(self, action: str, account: Account, address: str, outcome: int = 0, **detail: str | None) -> None:
+        known = {name: value for name, value in detail.items() if value is not None}
         self._auth.audit(
-            AuthEvent(action, outcome, account=account.id, name=account.name, address=address or None, detail=detail)
+            AuthEvent(action, outcome, account=account.id, name=account.name, address=address or None, detail=known)
         )
 
 

@@ -5,12 +5,13 @@ Both are drained into the chain later (drain.py). What was answered is in one of
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -18,8 +19,10 @@ import msgspec
 
 from fhir_server.audit.events import Event
 from fhir_server.audit.journal import Journal
+from fhir_server.audit.repeats import Repeats
 from fhir_server.audit.requests import written
 from fhir_server.context import RequestContext
+from fhir_server.errors import Busy
 from fhir_server.storage.protocol import Transaction
 from fhir_server.storage.writes import Version
 
@@ -34,14 +37,15 @@ Sync = Literal["interval", "always"]
 class DurableRecorder:
     """See fhir_server.interceptors.Recorder. One per process; `record` may be called by any thread."""
 
-    def __init__(self, directory: Path, *, sync: Sync = "interval") -> None:
+    def __init__(self, directory: Path, *, sync: Sync = "interval", source_of: Callable[[str], str] = str) -> None:
         """`sync`: "always" makes every answer wait until its event would survive a power cut; "interval" makes that so
-        within a tenth of a second.
+        within a tenth of a second. `source_of`: see Repeats.
         """
         self.id = secrets.token_hex(8)
         self.queued = 0
         self._always = sync == "always"
         self._journal = Journal(directory, self.id)
+        self._repeats = Repeats(source_of)
         self._lock = threading.Lock()
         self._dirty = threading.Event()
         self._closed = False
@@ -58,11 +62,39 @@ class DurableRecorder:
     def record(self, events: Sequence[Event]) -> None:
         """Appends events to the journal; they survive the end of this process. Raises Busy (503)."""
         with self._lock:
-            self._journal.append(events)
-            if self._always:
-                self._journal.sync()
-        if not self._always and not self._dirty.is_set():
+            self._append(events)
+
+    def _append(self, events: Sequence[Event]) -> None:
+        self._journal.append(events)
+        if self._always:
+            self._journal.sync()
+        elif not self._dirty.is_set():
             self._dirty.set()
+
+    def tally(self, event: Event) -> None:
+        """Records the first event of its kind and counts the next ones (repeats.py). Raises Busy (503)."""
+        with self._lock:
+            self._settle(event.at)
+            if not self._repeats.repeated(event):
+                self._append((event,))
+                self._repeats.begin(event)
+
+    def settle(self, now: int | None = None) -> None:
+        """Records what was counted until its minute was over at `now` (microseconds since 1970); None: everything.
+        Called now and then by the drainer, so that a count does not wait for the next of its kind. Raises Busy.
+        """
+        with self._lock:
+            self._settle(now)
+
+    def _settle(self, now: int | None) -> None:
+        repeats = self._repeats
+        if self._closed or not repeats.due(now):
+            return
+        over = repeats.over(now)
+        events = [one for one in map(repeats.summary, over) if one is not None]
+        if events:
+            self._append(events)
+        repeats.end(over)
 
     def wrote(
         self, transaction: Transaction, context: RequestContext, versions: Sequence[Version], others: Sequence[Any]
@@ -102,6 +134,8 @@ class DurableRecorder:
         with self._lock:
             if self._closed:
                 return
+            with contextlib.suppress(Busy):
+                self._settle(None)
             self._closed = True
         self._dirty.set()
         if self._flusher is not None:

@@ -31,8 +31,15 @@ class _Late(Exception):
 class Audit:
     """What `start` gives. Set `recorder` on the Server of the worker; call `stop` at its end."""
 
-    def __init__(self, open_server: Callable[[], Server], key: Key, directory: Path, sync: Sync) -> None:
-        self.recorder = DurableRecorder(directory, sync=sync)
+    def __init__(
+        self,
+        open_server: Callable[[], Server],
+        key: Key,
+        directory: Path,
+        sync: Sync,
+        source_of: Callable[[str], str] = str,
+    ) -> None:
+        self.recorder = DurableRecorder(directory, sync=sync, source_of=source_of)
         self._open_server, self._key, self._directory = open_server, key, directory
         self._stop = threading.Event()
         self._deadline = float("inf")
@@ -67,8 +74,10 @@ class Audit:
     def _drain(self, server: Server) -> None:
         drainer = Drainer(server, self._key, self._directory, self.recorder, pause=self._pause)
         while not self._stop.is_set():
+            self.recorder.settle(server.clock())
             if drainer.step() == 0:
                 self._stop.wait(IDLE_S)
+        self.recorder.settle()
         while drainer.step(orphans=False):
             pass
         drainer.anchor()
@@ -83,11 +92,17 @@ class Audit:
 
 
 def start(
-    open_server: Callable[[], Server], master_keys: Sequence[bytes], directory: Path, *, sync: Sync = "interval"
+    open_server: Callable[[], Server],
+    master_keys: Sequence[bytes],
+    directory: Path,
+    *,
+    sync: Sync = "interval",
+    source_of: Callable[[str], str] = str,
 ) -> Audit:
     """Begins the audit of this process, after any fork.
 
     `open_server` makes a Server with a store connection of its own; the thread calls it, and closes its store.
     `master_keys`: the first one signs. `directory` holds journals and anchors; all workers of a machine share it.
+    `source_of`: which network addresses count as one source of refusals.
     """
-    return Audit(open_server, Key.derive(master_keys[0]), directory, sync)
+    return Audit(open_server, Key.derive(master_keys[0]), directory, sync, source_of)

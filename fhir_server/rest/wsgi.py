@@ -293,7 +293,11 @@ class FhirApplication:
             if failure is not None:
                 known = environ.get(_CALLER)
                 grant = known.grant if isinstance(known, Caller) else None
-                server.recorder.record((audit.refused(server, environ, request_id, failure, grant),))
+                event = audit.refused(server, environ, request_id, failure, grant)
+                if grant is None:  # whoever that is can go on for ever
+                    server.recorder.tally(event)
+                else:
+                    server.recorder.record((event,))
             return
         interaction, request, context = asked
         events = context.events

@@ -102,6 +102,20 @@ class Introspection(IntrospectionEndpoint):
             return True
         return token.verified is not None and token.verified.jti == client.jti
 
+    def authenticate_token(self, request: OAuthRequest, client: Any) -> Held | None:
+        """Section 2.2, last paragraph: None for what is not valid, or not the caller's to ask about."""
+        token: Held | None = super().authenticate_token(request, client)
+        about = {"active": "false"} if token is None else {"active": "true", "grant": token.grant.id}
+        if isinstance(client, Verified):
+            who, asking = client.grant, self.server.clients.get(client.grant.client)
+            self.server.tell(
+                "introspect", asking, request.address, account=who.account, name=who.name or None, role=who.role,
+                fhir_user=who.fhir_user, **about,
+            )  # fmt: skip
+        else:
+            self.server.tell("introspect", client.record, request.address, role="system", **about)
+        return token
+
     def introspect_token(self, token: Held) -> dict[str, Any]:
         """Section 2.2; token-introspection.html, "Required fields" and "Conditional fields"."""
         grant, settings = token.grant, self.server.auth.settings

@@ -15,7 +15,7 @@ from authlib.oauth2.rfc6749 import ClientMixin, InvalidClientError, InvalidReque
 from flask import Request
 from werkzeug.datastructures import MultiDict
 
-from smart_auth import limits, passwords
+from smart_auth import limits, passwords, refusals
 from smart_auth.clients import AUTH_METHODS, BACKEND, Clients, redirect_allowed
 from smart_auth.context import Auth, AuthEvent
 from smart_auth.fetch import Fetcher, KeySets
@@ -198,6 +198,8 @@ class Server(AuthorizationServer):
         **detail: str,
     ) -> None:
         """Tells the audit."""
+        if outcome:
+            refusals.told()
         self.auth.audit(
             AuthEvent(
                 action,

@@ -10,7 +10,7 @@ from smart_auth.clients import Clients
 from smart_auth.context import Auth
 from smart_auth.launches import Launches
 from smart_auth.records import Account
-from tests.support.accounts import AuthClock
+from tests.support.accounts import AuthClock, RecordingAudit
 from tests.support.smart_apps import Hospital, assertion, basic
 
 
@@ -135,3 +135,21 @@ def test_secret_that_was_replaced_is_not_remembered(hospital: Hospital) -> None:
     secret = Clients(hospital.auth).new_secret("symmetric", by="admin")
     assert ask(hospital, token).status_code == 401
     assert ask(hospital, token, basic(secret=secret)).status_code == 200
+
+
+@pytest.mark.both_stores
+def test_the_audit_is_told_who_asked_about_which_grant(hospital: Hospital, audit: RecordingAudit) -> None:
+    """4: what is learnt by introspection is worth protecting. Nothing about the patient, nor the token."""
+    anna = hospital.browser("anna")
+    token = anna.tokens()["access_token"]
+    grant = hospital.auth.tokens.verify(token).grant.id
+    ask(hospital, token)
+    event = audit.last("introspect")
+    assert (event.client, event.account, event.role, event.patient) == ("symmetric", None, "system", None)
+    assert (event.outcome, event.detail) == (0, {"active": "true", "grant": grant})
+    ask(hospital, token, f"Bearer {token}")
+    event = audit.last("introspect")
+    assert (event.client, event.account, event.detail) == ("public", "anna", {"active": "true", "grant": grant})
+    ask(hospital, "nonsense")
+    assert audit.last("introspect").detail == {"active": "false"}
+    assert token not in repr(audit.events)
