@@ -6,13 +6,14 @@ FHIR paths go straight to the core; the rest is told apart by the first part of 
 from __future__ import annotations
 
 import mimetypes
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from fhir_server.app import create_app
 from fhir_server.context import MOUNT, Server
 from fhir_server.rest.pages import create_pages
+from fhir_server.rest.protection import hsts
 from hestia.gate import TokenGate
 from hestia.settings import Settings
 from smart_auth.app import create_auth
@@ -44,7 +45,7 @@ def create_application(settings: Settings, server: Server, auth: Auth | None) ->
     authorization = create_auth(auth)
     parts = {rule.rule.split("/")[1] for rule in authorization.url_map.iter_rules()} - {""}
     accounts = authorization.wsgi_app
-    sample = sample_app(SAMPLE_APP)
+    sample = sample_app(SAMPLE_APP, hsts(settings.base_url))
 
     def rest(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         path: str = environ["PATH_INFO"]
@@ -78,8 +79,8 @@ def behind_proxies(application: Wsgi, trusted: int) -> Wsgi:
     return forwarded
 
 
-def sample_app(directory: Path) -> Wsgi:
-    """The files of the sample SMART app, as any web server would hand them out."""
+def sample_app(directory: Path, more: Sequence[tuple[str, str]] = ()) -> Wsgi:
+    """The files of the sample SMART app, as any web server would hand them out; `more` headers."""
     files = {path.name: path for path in directory.glob("*.*") if path.suffix in (".html", ".js", ".css", ".svg")}
 
     def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
@@ -92,7 +93,7 @@ def sample_app(directory: Path) -> Wsgi:
         kind = mimetypes.guess_type(name)[0] or "application/octet-stream"
         start_response(
             "200 OK",
-            [("Content-Type", f"{kind}; charset=UTF-8"), ("Content-Length", str(len(body))), *_SAMPLE_HEADERS],
+            [("Content-Type", f"{kind}; charset=UTF-8"), ("Content-Length", str(len(body))), *_SAMPLE_HEADERS, *more],
         )
         return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 

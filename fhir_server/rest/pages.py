@@ -19,16 +19,7 @@ from werkzeug.exceptions import HTTPException
 from fhir_server.context import MOUNT, Server
 from fhir_server.interactions.capabilities import statement
 from fhir_server.rest.openapi import describe
-
-_SECURITY_HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'self'; img-src 'self' data:; style-src 'self' 'unsafe-inline'; script-src 'self'; "
-        "object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    ),
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-}
+from fhir_server.rest.protection import PAGES, hsts
 
 
 class Health(Schema):
@@ -47,6 +38,7 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
         OPENAPI_URL_PREFIX="/",
         OPENAPI_JSON_PATH="openapi.json",
     )
+    protecting = {**PAGES, **dict(hsts(server().settings.base_url))}
     api = Api(app)
     describe(api.spec, guarded=not auth_off)
     service = Blueprint("Service", __name__, description="For those who operate the server")
@@ -63,7 +55,7 @@ def create_pages(server: Callable[[], Server], *, auth_off: bool = True) -> Flas
 
     @app.after_request
     def _secure(response: Response) -> Response:
-        for name, value in _SECURITY_HEADERS.items():
+        for name, value in protecting.items():
             response.headers.setdefault(name, value)
         return response
 

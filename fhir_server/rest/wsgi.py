@@ -35,10 +35,11 @@ from fhir_server.errors import (
 )
 from fhir_server.gzipped import inflate
 from fhir_server.interactions import dispatch
-from fhir_server.repository import Repository
+from fhir_server.repository import Repository, find
 from fhir_server.resources import jsonformat
 from fhir_server.resources.types import TYPE_SET, is_id
 from fhir_server.rest import bearer, negotiate, render
+from fhir_server.rest.protection import PROTECTING, hsts
 from fhir_server.sealing import shown
 from fhir_server.wire import http_date as format_http_date
 
@@ -48,6 +49,7 @@ Wsgi = Callable[[dict[str, Any], StartResponse], Iterable[bytes]]
 logger = logging.getLogger(__name__)
 
 _PREFIX: Final = MOUNT + "/"
+_METADATA: Final = _PREFIX + "metadata"
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9\-._]{1,64}\Z")
 _PARAMETER_NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_:.\-]{0,99}\Z")
 _JSON_ACCEPTS: Final = {
@@ -103,10 +105,10 @@ class FhirApplication:
         self._fallback = fallback
         self.policy = policy
         self._gate = gate
-        self._always = [("X-Content-Type-Options", "nosniff")]
+        settings = self._server().settings
+        self._always = [*PROTECTING, *hsts(settings.base_url)]
         if auth_off:
             self._always.append(("X-Hestia-Auth", "off"))
-        settings = self._server().settings
         self._max_body = settings.max_body
         self._origins = frozenset(settings.cors_origins)
         self._log = (log or sys.stdout) if settings.access_log else None
@@ -191,7 +193,7 @@ class FhirApplication:
         if policy.unrestricted(parts[2], "r"):
             stored = server.store.read(parts[2], parts[3])
         elif policy.grants(parts[2], "r") and is_id(parts[3]):
-            stored = Repository(server, RequestContext(policy)).find(parts[2], parts[3])
+            stored = find(server.store, policy, parts[2], parts[3])
         else:
             return None
         if stored is None:
@@ -445,7 +447,8 @@ class FhirApplication:
     def _common(self, environ: Mapping[str, Any], request_id: str) -> list[tuple[str, str]]:
         """The headers of every answer."""
         headers = [("X-Request-Id", request_id), *self._always]
-        if _CALLER in environ:
+        if environ["PATH_INFO"] != _METADATA and environ["REQUEST_METHOD"] != "OPTIONS":
+            # Whatever names, shows or denies a resource: neither a shared cache nor the browser's own keeps it.
             headers.append(("Cache-Control", "no-store"))
         if "HTTP_ORIGIN" in environ:
             headers.extend(self._cors(environ))

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import ConsoleMessage, Page, sync_playwright
 
 from tests.support import mongodb
 from tests.support.browser import Browser
+from tests.support.chromium import executable
 from tests.support.command_line import Serving, environment, mongo_uri
 
 
@@ -72,6 +74,25 @@ def demo(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
             private.stop()
 
 
+def unexpected(message: ConsoleMessage) -> bool:
+    """Chromium writes of every answer with 401, though the app expects it."""
+    return message.type == "error" and "status of 401" not in message.text
+
+
+@pytest.fixture
+def page() -> Iterator[Page]:
+    """A page in which nothing goes wrong unnoticed: errors of scripts and of the content policy fail the test."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable(), args=["--no-sandbox"])
+        page = browser.new_context(locale="zh-CN").new_page()
+        wrong: list[str] = []
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("console", lambda message: wrong.append(message.text) if unexpected(message) else None)
+        yield page
+        browser.close()
+        assert wrong == []
+
+
 Allow = Callable[..., str]
 
 
@@ -87,9 +108,10 @@ def allow(demo: Demo) -> Allow:
                 if browser.left:
                     return browser.url
                 names = {name for form in browser.forms() for name in (*form.choices, *form.values)}
-                if "patient" in names:
-                    form = browser.form_with("patient")
-                    browser.submit(form, patient=form.choices["patient"][0])
+                chosen = next((name for name in ("patient", "encounter") if name in names), None)
+                if chosen is not None:
+                    form = browser.form_with(chosen)
+                    browser.submit(form, **{chosen: form.choices[chosen][0]})
                 else:
                     browser.submit(browser.form_with("decision"), decision="allow")
             assert browser.left, f"{browser.status} at {browser.url.partition('?')[0]}"

@@ -2,32 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
-from playwright.sync_api import ConsoleMessage, Page, Route, sync_playwright
+from playwright.sync_api import Page, Route
 
 from tests.clients.conftest import Demo
-from tests.support.chromium import executable
-
-
-def unexpected(message: ConsoleMessage) -> bool:
-    """Chromium writes of every answer with 401, though the app expects it."""
-    return message.type == "error" and "status of 401" not in message.text
-
-
-@pytest.fixture
-def page() -> Iterator[Page]:
-    """A page in which nothing goes wrong unnoticed: errors of scripts and of the content policy fail the test."""
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable(), args=["--no-sandbox"])
-        page = browser.new_context(locale="zh-CN").new_page()
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda message: wrong.append(message.text) if unexpected(message) else None)
-        yield page
-        browser.close()
-        assert wrong == []
 
 
 def become(page: Page, demo: Demo, role: str) -> str:

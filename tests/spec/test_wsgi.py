@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -94,6 +95,40 @@ def test_cross_origin_requests(build: Build) -> None:
 def test_options_lists_the_methods_of_a_path(client: Client) -> None:
     assert client.request("OPTIONS", "/Patient").headers["allow"] == "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"
     assert client.request("OPTIONS", "/Nonsense").status == 404
+
+
+def test_no_cache_keeps_what_may_be_somebodys(client: Client) -> None:
+    """RFC 9111 5.2.2.5; shared caches and the browser's own alike, with access control or without."""
+    client.store(named("A", "a"))
+    answers = [
+        client.get("/Patient/a"),
+        client.get("/Patient/a", if_none_match='W/"1"'),
+        client.get("/Patient?family=A"),
+        client.get("/Patient/absent"),
+        client.request("HEAD", "/Patient/a"),
+        client.put("/Patient/a", named("A", "a")),
+        client.post("/Patient/a/_validate", b""),
+        client.get("/Nothing"),
+    ]
+    assert [answer.status for answer in answers][:3] == [200, 304, 200]
+    for answer in answers:
+        assert answer.headers["cache-control"] == "no-store"
+    for answer in (client.get("/metadata"), client.request("OPTIONS", "/Patient")):
+        assert "cache-control" not in answer.headers
+
+
+def test_answers_are_no_pages(build: Build) -> None:
+    """CSP 3; RFC 6797 7.2: HSTS only where there is TLS."""
+    by_tls = build()
+    by_http = replace(by_tls.server, settings=replace(by_tls.server.settings, base_url="http://127.0.0.1:8080/fhir"))
+    for client, secure in ((by_tls, True), (Client(FhirApplication(by_http, lambda *_: []), by_http), False)):
+        for path in ("/Patient", "/Patient/absent", "/metadata"):
+            headers = client.get(path).headers
+            assert headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+            assert headers["x-frame-options"] == "DENY"
+            assert headers["referrer-policy"] == "no-referrer"
+            assert headers["x-content-type-options"] == "nosniff"
+            assert ("strict-transport-security" in headers) is secure
 
 
 def test_other_paths_go_to_the_application_behind(client: Client) -> None:

@@ -31,7 +31,7 @@ class Clock:
 
 @dataclasses.dataclass
 class Answer:
-    """One response. `headers` by lower-case name."""
+    """One response. `headers` by lower-case name; those that come several times are joined, as RFC 9110 5.3 says."""
 
     status: int
     headers: dict[str, str]
@@ -90,7 +90,10 @@ class Client:
             environ["HTTP_" + name.upper()] = value
         started: list[Any] = []
         chunks = self.application(environ, lambda status, headers: started.extend((status, headers)))
-        answer = Answer(int(started[0][:3]), {name.lower(): value for name, value in started[1]}, b"".join(chunks))
+        found: dict[str, str] = {}
+        for name, value in started[1]:
+            found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+        answer = Answer(int(started[0][:3]), found, b"".join(chunks))
         _check(method, answer)
         return answer
 

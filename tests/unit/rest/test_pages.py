@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -121,15 +123,29 @@ def test_capabilities_page_lists_every_type_and_is_made_once(client: Client, ser
 def test_pages_run_no_script_of_their_own_and_are_never_framed(client: Client, path: str) -> None:
     answer = client.get(path)
     policy = answer.headers["Content-Security-Policy"]
-    assert "script-src 'self'" in policy
-    assert "frame-ancestors 'none'" in policy
-    assert "unsafe" not in policy.partition("script-src")[2].partition(";")[0]
+    rules = dict(part.strip().split(" ", 1) for part in policy.split(";"))
+    assert rules["default-src"] == "'none'"
+    assert rules["script-src"] == rules["style-src"] == "'self'"
+    assert rules["frame-ancestors"] == rules["base-uri"] == "'none'"
+    assert "unsafe" not in policy
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert answer.headers["X-Frame-Options"] == "DENY"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
+    assert answer.headers["Cache-Control"] == "no-cache"
     html = answer.get_data(as_text=True)
     assert re.findall(r"<script(?![^>]*\bsrc=)", html) == []
     assert re.findall(r"\son[a-z]+=", html) == []
+    assert re.findall(r"<style|\sstyle=", html) == []
     assert "Access control is off" in html
+
+
+def test_browsers_stay_with_tls_where_there_is_tls(server: Server, client: Client) -> None:
+    """RFC 6797 7.2: never over plain HTTP."""
+    assert "Strict-Transport-Security" not in client.get("/").headers
+    by_tls = SimpleNamespace(settings=replace(server.settings, base_url="https://fhir.example.org/fhir"))
+    for path in ("/docs", "/nothing"):
+        answer = Client(create_pages(lambda: by_tls).wsgi_app).get(path)  # type: ignore[arg-type, return-value]
+        assert answer.headers["Strict-Transport-Security"] == "max-age=31536000; includeSubDomains"
 
 
 def test_unknown_page_says_so(client: Client) -> None:
