@@ -19,8 +19,10 @@ from fhir_server.repository import Repository, Write
 from fhir_server.resources import jsonformat
 from fhir_server.resources.types import TYPE_SET, is_id
 from fhir_server.storage.writes import Stored
+from hestia.names import name_of
 from hestia.policies import Policies
-from smart_auth.context import Treated
+from hestia.visits import Visits
+from smart_auth.context import Treated, Visit
 
 JSON = dict[str, Any]
 
@@ -50,17 +52,11 @@ class FhirDirectory:
         """Whether there is such a resource now."""
         return self._read(reference) is not None
 
-    def encounter_patient(self, encounter: str) -> str | None:
-        """The id of the Patient of an Encounter."""
-        resource = self._read(f"Encounter/{encounter}")
-        subject = ((resource or {}).get("subject") or {}).get("reference", "")
-        return subject.removeprefix("Patient/") if subject.startswith("Patient/") else None
-
     def patients(self, role: str, fhir_user: str | None, text: str, limit: int = 20) -> list[Treated]:
         """Patients whose name begins with `text`, or who carry that identifier, of those that the role's policy shows:
         what a search of theirs would find.
         """
-        repository = self._as_staff(role, fhir_user)
+        repository = self._as(role, None, fhir_user)
         wanted = text.strip()
         found: dict[str, Treated] = {}
         for name in ("name", "identifier") if wanted else ("",):
@@ -78,10 +74,26 @@ class FhirDirectory:
     def sees(self, role: str, fhir_user: str | None, patient: str) -> bool:
         """Whether the role's policy shows a Patient."""
         try:
-            self._as_staff(role, fhir_user).read("Patient", patient)
+            self._as(role, None, fhir_user).read("Patient", patient)
         except FhirError:
             return False
         return True
+
+    def visits(
+        self,
+        role: str,
+        person: str | None,
+        fhir_user: str | None,
+        patient: str,
+        until: str | None = None,
+        limit: int = 20,
+    ) -> list[Visit]:
+        """Visits of a Patient that the role's policy shows to this person; see hestia.visits."""
+        return Visits(self._as(role, person, fhir_user)).newest(patient, until, limit)
+
+    def visit(self, role: str, person: str | None, fhir_user: str | None, patient: str, encounter: str) -> Visit | None:
+        """One such visit, whatever its status."""
+        return Visits(self._as(role, person, fhir_user)).one(patient, encounter)
 
     def register(self, name: str, phone: str | None, email: str | None, locale: str) -> tuple[str, str]:
         """A Person and the Patient that he or she is, in one transaction."""
@@ -121,8 +133,9 @@ class FhirDirectory:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    def _as_staff(self, role: str, fhir_user: str | None) -> Repository:
-        grant = Grant("picker", "picker", "", role, ("user/Patient.rs",), fhir_user=fhir_user)
+    def _as(self, role: str, person: str | None, fhir_user: str | None) -> Repository:
+        """What a token with every right of that role would read."""
+        grant = Grant("picker", "picker", "", role, ("user/*.rs",), person=person, fhir_user=fhir_user)
         policy = compile_policy(self._server, grant, self._policies.current, self._server.clock())
         return Repository(self._server, RequestContext(policy))
 
@@ -164,18 +177,3 @@ def _literal(text: str) -> str:
     for sign in ("\\", ",", "|", "$"):
         text = text.replace(sign, "\\" + sign)
     return text
-
-
-def name_of(resource: JSON) -> str | None:
-    """How a person would be called, an organization, or an encounter (its class and day)."""
-    if resource["resourceType"] == "Encounter":
-        day = ((resource.get("period") or {}).get("start") or "")[:10]
-        kind = (resource.get("class") or {}).get("display") or (resource.get("class") or {}).get("code") or ""
-        return f"{kind} {day}".strip() or None
-    name = resource.get("name")
-    if isinstance(name, str):
-        return name
-    best = sorted(name or (), key=lambda one: one.get("use") != "official")
-    if not best:
-        return None
-    return best[0].get("text") or " ".join([*best[0].get("given", ()), best[0].get("family", "")]).strip() or None

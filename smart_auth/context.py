@@ -104,6 +104,41 @@ class Treated:
     gender: str | None = None
 
 
+CURRENT: Final = frozenset({"arrived", "triaged", "in-progress", "onleave"})
+"""EncounterStatus of a visit at which the patient is now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Visit:
+    """An Encounter of a Patient, in words that tell it from others. What the asker may not see is not in them."""
+
+    encounter: str
+    """Its id."""
+    patient: str
+    """Id of its Patient."""
+    status: str
+    """EncounterStatus."""
+    code: str = ""
+    """Of Encounter.class, v3-ActEncounterCode; `kind` is its display, for a code without a translation."""
+    kind: str = ""
+    start: str | None = None
+    """Local time, as far as it is known: 2026-01-05 09:30, 2026-01-05, 2026."""
+    end: str | None = None
+    department: str | None = None
+    practitioner: str | None = None
+    reason: str | None = None
+
+    @property
+    def current(self) -> bool:
+        """Whether the patient is there now."""
+        return self.status in CURRENT
+
+    @property
+    def choosable(self) -> bool:
+        """Whether an app can be opened for it: it takes, will take or took place."""
+        return self.status not in ("cancelled", "entered-in-error")
+
+
 class Directory(Protocol):
     """What the authorization server asks of the FHIR data. References are relative ("Patient/x")."""
 
@@ -115,14 +150,28 @@ class Directory(Protocol):
 
     def exists(self, reference: str) -> bool: ...
 
-    def encounter_patient(self, encounter: str) -> str | None:
-        """The id of the Patient of an Encounter id."""
-
     def patients(self, role: str, fhir_user: str | None, text: str, limit: int = 20) -> list[Treated]:
         """Patients whom staff may see (treatment relation), by name or identifier; for the picker. `relation` is ""."""
 
     def sees(self, role: str, fhir_user: str | None, patient: str) -> bool:
         """Whether staff may see the Patient of an id: `patients` would find it."""
+
+    def visits(
+        self,
+        role: str,
+        person: str | None,
+        fhir_user: str | None,
+        patient: str,
+        until: str | None = None,
+        limit: int = 20,
+    ) -> list[Visit]:
+        """Choosable visits of a Patient id that somebody may see in a role: current ones, then the newest first.
+
+        `until` is a day (yyyy-mm-dd) on or before which they began. Nothing for a patient whom they may not see.
+        """
+
+    def visit(self, role: str, person: str | None, fhir_user: str | None, patient: str, encounter: str) -> Visit | None:
+        """The visit of an Encounter id, whatever its status, if it is of this Patient and they may see it."""
 
     def register(self, name: str, phone: str | None, email: str | None, locale: str) -> tuple[str, str]:
         """Makes a Person and the Patient it is (K1, K2) for a new account: ("Person/x", "Patient/y")."""

@@ -25,6 +25,7 @@ CAPABILITIES: Final = (
     "context-ehr-patient",
     "context-ehr-encounter",
     "context-standalone-patient",
+    "context-standalone-encounter",
     "permission-offline",
     "permission-online",
     "permission-patient",
@@ -32,7 +33,7 @@ CAPABILITIES: Final = (
     "permission-v1",
     "permission-v2",
 )
-"""conformance.html, "Capabilities". Not here: `context-standalone-encounter` (nobody is asked to choose a visit)."""
+"""conformance.html, "Capabilities"."""
 
 SCOPES: Final = (
     *scopes.IDENTITY,

@@ -27,7 +27,7 @@ CONTEXT: Final = ("fhirContext", "intent", "need_patient_banner", "smart_style_u
 _ID: Final = re.compile(r"[A-Za-z0-9\-.]{1,64}")
 _REFERENCE: Final = re.compile(r"([A-Z][A-Za-z]+)/([A-Za-z0-9\-.]{1,64})")
 _NO_PATIENT: Final = N_("There is no such patient whom you may open.")
-_NO_ENCOUNTER: Final = N_("There is no such visit of this patient.")
+_NO_ENCOUNTER: Final = N_("There is no such visit of this patient that you may see.")
 _WRONG: Final = N_("This launch parameter is not as SMART App Launch has it.")
 
 
@@ -49,16 +49,14 @@ class Launches:
     ) -> str:
         """The `launch` parameter. `client` None: for any app; `patient` and `encounter` are ids.
 
-        Raises: UnusableValue for a patient whom this person may not act for, an encounter of somebody else, or a
-        context that is not as SMART has it.
+        Raises: UnusableValue for a patient whom this person may not act for, an encounter that is somebody else's or
+        that the person may not see, or a context that is not as SMART has it.
         """
         auth = self._auth
         if patient is not None and not self._may_open(account, role, patient):
             raise UnusableValue("patient", _NO_PATIENT)
-        if encounter is not None:
-            of = auth.directory.encounter_patient(encounter) if _ID.fullmatch(encounter) else None
-            if of is None or patient is None or of != patient:
-                raise UnusableValue("encounter", _NO_ENCOUNTER)
+        if encounter is not None and not self._may_show(account, role, patient, encounter):
+            raise UnusableValue("encounter", _NO_ENCOUNTER)
         found = auth.store.get(Client, client) if client is not None else None
         if client is not None and (found is None or found.status != "active"):
             raise UnusableValue("client_id", N_("There is no such app."))
@@ -92,11 +90,21 @@ class Launches:
     def _may_open(self, account: Account, role: str, patient: str) -> bool:
         if not _ID.fullmatch(patient):
             return False
-        fhir_user = next((one.fhir_user for one in account.roles if one.role == role), None)
+        fhir_user = _own(account, role)
         if role == "patient":
             return any(one.patient == patient for one in self._auth.directory.treated(account.person, fhir_user))
         # The consent page shows the name, and an answer would tell whether there is such a patient.
         return self._auth.directory.sees(role, fhir_user, patient)
+
+    def _may_show(self, account: Account, role: str, patient: str | None, encounter: str) -> bool:
+        if patient is None or not _ID.fullmatch(encounter):
+            return False
+        found = self._auth.directory.visit(role, account.person, _own(account, role), patient, encounter)
+        return found is not None
+
+
+def _own(account: Account, role: str) -> str | None:
+    return next((one.fhir_user for one in account.roles if one.role == role), None)
 
 
 def checked_context(context: Mapping[str, Any]) -> dict[str, Any]:

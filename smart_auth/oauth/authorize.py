@@ -1,7 +1,8 @@
 """The authorization endpoint. RFC 6749 section 3.1 and 4.1, RFC 9207, OpenID Connect Core section 3.1.2, and
 SMART App Launch 2.2, app-launch.html, "Obtain authorization code".
 
-`check` decides whether a request is one; `Conversation` leads a person through it: login, role, patient, consent.
+`check` decides whether a request is one; `Conversation` leads a person through it: login, role, patient, visit,
+consent.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ from werkzeug.datastructures import MultiDict
 
 from smart_auth import scopes
 from smart_auth.clients import BACKEND
-from smart_auth.context import Auth, Treated
+from smart_auth.context import Auth, Treated, Visit
+from smart_auth.oauth import pending as waiting
 from smart_auth.oauth.pending import Pending
 from smart_auth.oauth.server import OAuthRequest, Server, is_text
 from smart_auth.oauth.token import Decision
@@ -30,6 +32,7 @@ from smart_auth.records import Account, Approval, Client, Grant, Launch, Session
 from smart_auth.tokens import new_id
 
 MAX_STATE: Final = 4096
+VISIT: Final = "launch/encounter"
 _UNSUPPORTED: Final = {
     "request": "request_not_supported",
     "request_uri": "request_uri_not_supported",
@@ -164,11 +167,11 @@ def error_address(server: Server, error: OAuth2Error) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What would be granted: to whom, about whom, and which scopes in the order asked."""
+    """What would be granted: to whom, about whom and which visit, and which scopes in the order asked."""
 
     scope: tuple[scopes.Scope, ...]
     patient: Treated | None
-    encounter: str | None
+    visit: Visit | None
     context: dict[str, Any]
     fhir_user: str
 
@@ -210,14 +213,26 @@ class Conversation:
         if launch is not None and (launch.account, launch.role) != (self.account.id, self.role):
             raise InvalidRequestError("The launch is of another person or role.")
 
+    # --- what the person did so far -----------------------------------------------------------------------------------
+
+    @property
+    def progress(self) -> dict[str, Any]:
+        """What this person in this role chose: `patient` of the `offered`, `visit` of the patient `of`. What another
+        chose at the same browser counts for nothing.
+        """
+        found = self.pending.progress
+        ours = (found.get("account"), found.get("role")) == (self.account.id, self.role)
+        return {name: value for name, value in found.items() if name not in ("account", "role")} if ours else {}
+
+    def keep(self, **progress: Any) -> None:
+        """Keeps what the person did, in place of what was kept."""
+        waiting.keep(self.auth, self.pending, account=self.account.id, role=self.role, **progress)
+
     # --- whose record -------------------------------------------------------------------------------------------------
 
     def needs_patient(self) -> bool:
         """Whether somebody has to be chosen: asked for outright, or by scopes that mean nothing without."""
-        return self.pending.launch is None and any(
-            one.text == "launch/patient" or (isinstance(one, scopes.ResourceScope) and one.context == "patient")
-            for one in self.possible
-        )
+        return self.pending.launch is None and any(_of_a_patient(one) for one in self.possible)
 
     def people(self, text: str) -> tuple[Treated, ...]:
         """Whom this person may choose from: those he or she acts for; for staff the patients that a search finds."""
@@ -229,24 +244,37 @@ class Conversation:
         """Whether patients are searched for rather than listed."""
         return self.role != "patient"
 
+    def needs_visit(self) -> bool:
+        """Whether an encounter has to be chosen. An EHR launch has brought what it has."""
+        return self.pending.launch is None and any(one.text == VISIT for one in self.possible)
+
+    def visits(self, patient: Treated, until: str | None, limit: int) -> list[Visit]:
+        """Those of the patient that this person may see, the newest first."""
+        return self.auth.directory.visits(self.role, self.account.person, self.own, patient.patient, until, limit)
+
+    def visit(self, patient: Treated, encounter: str) -> Visit | None:
+        """One of them, by the id of the encounter."""
+        return self.auth.directory.visit(self.role, self.account.person, self.own, patient.patient, encounter)
+
     # --- what would be granted ----------------------------------------------------------------------------------------
 
-    def propose(self, patient: Treated | None) -> Proposal:
-        """What makes sense of what was asked, with the patient chosen, or the one of the launch."""
+    def propose(self, patient: Treated | None, visit: Visit | None = None) -> Proposal:
+        """What makes sense of what was asked, with the patient and the visit chosen, or those of the launch."""
         launch = self.pending.launch
-        encounter, context = None, {}
+        context: dict[str, Any] = {}
         if launch is not None:
             patient = self._launched(launch)
-            encounter, context = launch.encounter, dict(launch.context)
+            visit = self.visit(patient, launch.encounter) if patient and launch.encounter else None
+            context = dict(launch.context)
         if patient is not None:
             context.setdefault("need_patient_banner", True)
         if patient is not None or launch is not None:
             context.setdefault("smart_style_url", self.auth.settings.issuer + "/oauth/style.json")
             if self.auth.settings.tenant:
                 context.setdefault("tenant", self.auth.settings.tenant)
-        kept = tuple(one for one in self.possible if self._makes_sense(one, patient, encounter))
+        kept = tuple(one for one in self.possible if self._makes_sense(one, patient, visit))
         acting = patient.related_person if patient is not None and self.role == "patient" else None
-        return Proposal(kept, patient, encounter, context, acting or self.own)
+        return Proposal(kept, patient, visit, context, acting or self.own)
 
     def _launched(self, launch: Launch) -> Treated | None:
         if launch.patient is None:
@@ -258,7 +286,7 @@ class Conversation:
         name = self.auth.directory.display(f"Patient/{launch.patient}") or launch.patient
         return known or Treated(patient=launch.patient, name=name, relation="")
 
-    def _makes_sense(self, scope: scopes.Scope, patient: Treated | None, encounter: str | None) -> bool:
+    def _makes_sense(self, scope: scopes.Scope, patient: Treated | None, visit: Visit | None) -> bool:
         if isinstance(scope, scopes.ResourceScope):
             return scope.context != "patient" or patient is not None
         if scope.text == "launch":
@@ -268,10 +296,7 @@ class Conversation:
             return "refresh_token" in self.client.grant_types and (
                 scope.text == "offline_access" or "offline_access" not in words
             )
-        return not (
-            (scope.text == "launch/patient" and patient is None)
-            or (scope.text == "launch/encounter" and encounter is None)
-        )
+        return not ((scope.text == "launch/patient" and patient is None) or (scope.text == VISIT and visit is None))
 
     # --- consent ------------------------------------------------------------------------------------------------------
 
@@ -315,13 +340,10 @@ class Conversation:
         if not kept:
             raise AccessDeniedError()
         words = {one.text for one in kept}
-        about = any(
-            one.text in ("launch", "launch/patient")
-            or (isinstance(one, scopes.ResourceScope) and one.context == "patient")
-            for one in kept
-        )
-        if not about:
-            proposal = dataclasses.replace(proposal, patient=None, encounter=None, context={}, fhir_user=self.own)
+        if not any(one.text == "launch" or _of_a_patient(one) for one in kept):
+            proposal = dataclasses.replace(proposal, patient=None, visit=None, context={}, fhir_user=self.own)
+        elif self.pending.launch is None and VISIT not in words:
+            proposal = dataclasses.replace(proposal, visit=None)
         now = self.auth.clock()
         grant = Grant(
             id=new_id(),
@@ -334,7 +356,7 @@ class Conversation:
             person=self.account.person,
             scope=scopes.render(kept),
             patient=proposal.patient.patient if proposal.patient else None,
-            encounter=proposal.encounter,
+            encounter=proposal.visit.encounter if proposal.visit else None,
             context=proposal.context,
             session=self.session.id if "online_access" in words else None,
             auth_time=self.session.auth_time,
@@ -342,3 +364,10 @@ class Conversation:
             expires_at=now + self.auth.settings.code_lifetime_s + 60,
         )
         return Decision(grant, self.session.amr)
+
+
+def _of_a_patient(scope: scopes.Scope) -> bool:
+    """Whether a scope means nothing without a patient; an encounter is somebody's."""
+    if isinstance(scope, scopes.ResourceScope):
+        return scope.context == "patient"
+    return scope.text in ("launch/patient", VISIT)

@@ -16,6 +16,7 @@ from smart_auth import limits, scopes
 from smart_auth.context import Auth, Treated
 from smart_auth.discovery import AUTHORIZE
 from smart_auth.oauth import pending as waiting
+from smart_auth.oauth import visits
 from smart_auth.oauth.authorize import (
     Conversation,
     NotNow,
@@ -119,12 +120,19 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
         assert client is not None
         talk = Conversation(server, pending, client, session, current_account())
         talk.check_launch()
+        if "again" in request.form:
+            return _go_back(talk)
         chosen = _chosen(talk)
         if isinstance(chosen, Response):
             if silent:
                 raise NotNow("interaction_required")
             return chosen
-        proposal = talk.propose(chosen)
+        visit = visits.choose(talk, chosen) if chosen is not None and talk.needs_visit() else None
+        if isinstance(visit, Response):
+            if silent:
+                raise NotNow("interaction_required")
+            return visit
+        proposal = talk.propose(chosen, visit)
         if not proposal.scope:
             raise AccessDeniedError()
         if talk.is_approved(proposal):
@@ -153,16 +161,15 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
         """The patient that was chosen, None when there is none to choose, or the page to do it."""
         if not talk.needs_patient():
             return None
-        progress = talk.pending.progress
-        ours = progress.get("account") == talk.account.id and progress.get("role") == talk.role
+        progress = talk.progress
         sent = not {"decision", "search", "patient"}.isdisjoint(request.form)
         form = PickForm() if sent else PickForm(formdata=None)
         text = (form.text.data or "")[:100] if "search" in request.form and form.validate_on_submit() else ""
         people = talk.people(text)
         if not talk.searches() and len(people) <= 1:
             return people[0] if people else None
-        known = {one["patient"]: Treated(**one) for one in progress.get("offered", ())} if ours else {}
-        if ours and progress.get("patient") in known:
+        known = {one["patient"]: Treated(**one) for one in progress.get("offered", ())}
+        if progress.get("patient") in known:
             picked = known[progress["patient"]]
             return picked if talk.searches() or picked.patient in {one.patient for one in people} else None
         if form.is_submitted() and form.validate() and "search" not in request.form:
@@ -170,16 +177,20 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
                 raise AccessDeniedError()
             wanted = request.form.get("patient", "")
             if wanted in known:
-                offered = list(progress["offered"])
-                _keep(talk, offered=offered, patient=wanted)
+                talk.keep(offered=progress["offered"], patient=wanted)
                 return redirect(talk.pending.path, 303)
-        _keep(talk, offered=[_plain(one) for one in people])
+        talk.keep(offered=[_plain(one) for one in people])
         view = PickView(talk.client, people, talk.pending.params["redirect_uri"], talk.searches(), text)
         form = PickForm(formdata=None, request=talk.pending.secret, text=text)
         return make_response(render_template("pick_patient.html", view=view, form=form))
 
-    def _keep(talk: Conversation, **progress: Any) -> None:
-        waiting.keep(auth, talk.pending, account=talk.account.id, role=talk.role, **progress)
+    def _go_back(talk: Conversation) -> Response:
+        """From the consent page to the choice of another visit, or of another patient."""
+        form = ConsentForm()
+        if form.validate_on_submit():
+            kept = ("offered", "patient") if request.form["again"] == "visit" else ()
+            talk.keep(**{name: value for name, value in talk.progress.items() if name in kept})
+        return redirect(talk.pending.path, 303)
 
     def _ask(talk: Conversation, proposal: Proposal) -> Response:
         """The consent page, or what was answered there."""
@@ -190,14 +201,18 @@ def blueprint(auth: Auth, server: Server) -> Blueprint:
             proposal.patient.name if proposal.patient is not None else None,
             scopes.render(proposal.scope),
             talk.pending.params["redirect_uri"],
+            visit=proposal.visit,
+            chooses_visit=talk.needs_visit(),
+            choices=_choices(talk, proposal),
         )
         form = ConsentForm()
         if form.is_submitted() and request.form.get("decision") in ("allow", "deny") and form.validate():
             if request.form["decision"] == "deny":
                 raise AccessDeniedError()
-            granted = scopes.parse(" ".join(view.granted(request.form.getlist("scope")[:_SHOWN])))
-            return _finish(talk, proposal, granted, remember=bool(form.remember.data))
-        form = ConsentForm(formdata=None, request=talk.pending.secret)
+            if form.about.data == _about(proposal):
+                granted = scopes.parse(" ".join(view.granted(request.form.getlist("scope")[:_SHOWN])))
+                return _finish(talk, proposal, granted, remember=bool(form.remember.data))
+        form = ConsentForm(formdata=None, request=talk.pending.secret, about=_about(proposal))
         return make_response(render_template("consent.html", view=view, form=form))
 
     def _finish(
@@ -240,3 +255,18 @@ def _multi(params: dict[str, str]) -> Any:
 
 def _plain(one: Treated) -> dict[str, Any]:
     return {name: getattr(one, name) for name in Treated.__slots__}
+
+
+def _choices(talk: Conversation, proposal: Proposal) -> tuple[str, ...]:
+    """What was chosen of several, and may be chosen anew."""
+    visit = proposal.visit.encounter if proposal.visit is not None else None
+    chosen = ("patient" in talk.progress, visit is not None and talk.progress.get("visit") == visit)
+    return tuple(name for name, kept in zip(("patient", "visit"), chosen, strict=True) if kept)
+
+
+def _about(proposal: Proposal) -> str:
+    """Whom and which visit a consent page shows. Another page of the same request may have chosen others since, and a
+    visit may have begun: what is granted is what was shown.
+    """
+    patient = proposal.patient.patient if proposal.patient is not None else ""
+    return f"{patient}/{proposal.visit.encounter if proposal.visit is not None else ''}"

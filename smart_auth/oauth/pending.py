@@ -26,7 +26,8 @@ LIFETIME_S: Final = 1800
 class Pending:
     """A request that waits. `params` are its parameters as checked, `launch` the EHR launch that it took.
 
-    `progress` is what one person (`account`, `role`) did so far: `patient` chosen, `offered` ids to choose from.
+    `progress` is what one person (`account`, `role`) did so far: `patient` chosen, `offered` to choose from, and the
+    `visit` (an Encounter id) chosen `of` a patient.
     """
 
     secret: str

@@ -12,6 +12,7 @@ from flask_babel import lazy_gettext as _
 from flask_wtf import FlaskForm
 from wtforms import (
     BooleanField,
+    DateField,
     HiddenField,
     PasswordField,
     RadioField,
@@ -209,10 +210,11 @@ class TotpForm(ActionForm):
 class ConsentForm(FlaskForm):
     """What a person lets an app do: the button `decision` is allow or deny, each box that is ticked one more `scope`.
 
-    `request` is the opaque id of the pending authorization request.
+    `request` is the opaque id of the pending authorization request, `about` the patient and visit that the page shows.
     """
 
     request = HiddenField(validators=_needed())
+    about = HiddenField()
     remember = BooleanField(_("Do not ask me again for this app"))
 
 
@@ -221,6 +223,20 @@ class PickForm(FlaskForm):
 
     request = HiddenField(validators=_needed())
     text = StringField(_("Name or number of the patient"), _may(100), render_kw={"type": "search"})
+
+
+class VisitForm(FlaskForm):
+    """Which visit: the button `find` looks for those up to the day `until`, `more` shows so many, and the radio buttons
+    `encounter` have ids.
+    """
+
+    request = HiddenField(validators=_needed())
+    until = DateField(
+        _("Visits up to this day"),
+        [Optional()],
+        invalid_value_message=_("This is no day. Please enter it as 2026-01-31."),
+        render_kw={"max": "9999-12-31"},
+    )
 
 
 class SearchForm(FlaskForm):

@@ -12,6 +12,7 @@ from flask_babel import gettext as _
 from flask_babel import lazy_gettext as N_
 from flask_babel.speaklater import LazyString
 
+from smart_auth.context import Visit
 from smart_auth.records import Client
 from smart_auth.scopes import Group, grouped, is_version_1, make, parse
 from smart_auth.web.views import ConsentItem, ConsentView
@@ -89,22 +90,44 @@ _SPECIAL: Final[dict[str, LazyString]] = {
     "offline_access": N_("Keep access when you are away, until you take it back"),
     "online_access": N_("Keep access for as long as you stay logged in"),
 }
-_REQUIRED: Final = frozenset({"launch", "launch/patient", "launch/encounter"})
+_VISIT: Final = "launch/encounter"
+_REQUIRED: Final = frozenset({"launch", "launch/patient", _VISIT})
 """What the app only learns because somebody chose it a moment ago."""
 _ALARMING: Final = frozenset({"offline_access"})
 
 
 def consent_view(
-    client: Client, person: str, role: str, patient: str | None, scope: str, redirect_uri: str
+    client: Client,
+    person: str,
+    role: str,
+    patient: str | None,
+    scope: str,
+    redirect_uri: str,
+    *,
+    visit: Visit | None = None,
+    chooses_visit: bool = False,
+    choices: tuple[str, ...] = (),
 ) -> ConsentView:
-    """The view of a request for a space separated list of scopes, under the page's headings in their order."""
+    """The view of a request for a space separated list of scopes, under the page's headings in their order.
+
+    `chooses_visit`: the app asked for a visit, and no launch brought one. It may do without then.
+    """
     rights, plain = grouped(parse(scope))
+    required = _REQUIRED - {_VISIT} if chooses_visit else _REQUIRED
     items = [_right(group) for group in rights] + [
-        ConsentItem(word, sentence(word), word not in _REQUIRED, word in _ALARMING, "account") for word in plain
+        ConsentItem(word, sentence(word), word not in required, word in _ALARMING, "account") for word in plain
     ]
     order = ("read", "change", "account")
     return ConsentView(
-        client, person, role, patient, tuple(sorted(items, key=lambda one: order.index(one.group))), redirect_uri
+        client,
+        person,
+        role,
+        patient,
+        tuple(sorted(items, key=lambda one: order.index(one.group))),
+        redirect_uri,
+        visit=visit,
+        without_visit=chooses_visit and visit is None,
+        choices=choices,
     )
 
 

@@ -1,4 +1,5 @@
-"""What the pages of an authorization show: `consent.html`, `pick_patient.html` and `authorize_error.html`.
+"""What the pages of an authorization show: `consent.html`, `pick_patient.html`, `pick_visit.html`
+and `authorize_error.html`.
 
 `smart_auth.oauth` makes these views and renders the templates; it reads the answers with `ConsentView.granted` and the
 forms of `smart_auth.web.forms`. Each template is rendered with ``view=`` and ``form=``::
@@ -6,6 +7,7 @@ forms of `smart_auth.web.forms`. Each template is rendered with ``view=`` and ``
     allow_redirect(view.redirect_uri)      # Chromium applies form-action to the redirect that answers the form, too
     render_template("consent.html", view=view, form=ConsentForm(request=pending_id))
     render_template("pick_patient.html", view=PickView(...), form=PickForm(request=pending_id))
+    render_template("pick_visit.html", view=PickVisitView(...), form=VisitForm(request=pending_id))
     render_template("authorize_error.html", title=..., text=...), 400
 """
 
@@ -17,7 +19,7 @@ from urllib.parse import quote, urlsplit
 
 from flask import g
 
-from smart_auth.context import Auth, Treated
+from smart_auth.context import Auth, Treated, Visit
 from smart_auth.oauth.pending import redirect_uri_of
 from smart_auth.records import Client
 
@@ -47,6 +49,12 @@ class ConsentView:
     patient: str | None
     items: tuple[ConsentItem, ...]
     redirect_uri: str
+    visit: Visit | None = None
+    """Which visit the app is told of."""
+    without_visit: bool = False
+    """Whether the app asked for one, and there is none."""
+    choices: tuple[str, ...] = ()
+    """What was chosen, and may be chosen anew: patient, visit."""
 
     @property
     def host(self) -> str:
@@ -75,6 +83,25 @@ class PickView:
     search: bool = False
     text: str = ""
     """What was searched for."""
+
+
+@dataclass(frozen=True, slots=True)
+class PickVisitView:
+    """Which visit of a patient an app is opened for."""
+
+    client: Client
+    patient: str
+    """A name."""
+    visits: tuple[Visit, ...]
+    redirect_uri: str
+    until: str | None = None
+    """The day up to which was searched, yyyy-mm-dd."""
+    older: bool = False
+    """Whether there are more than are shown."""
+    more: int | None = None
+    """How many to show then; None when the page is full."""
+    seen: int | None = None
+    """How many were shown before."""
 
 
 def redirect_source(redirect_uri: str) -> str:

@@ -9,6 +9,7 @@ from flask_babel import format_datetime, gettext
 from flask_babel import lazy_gettext as N_
 from flask_babel.speaklater import LazyString
 
+from smart_auth.context import Visit
 from smart_auth.problems import Locked, NotPossible, Problem, Throttled, UnusableValue, WeakPassword
 
 _ROLES: Final[dict[str, LazyString]] = {
@@ -52,6 +53,20 @@ _STATUS: Final[dict[str, LazyString]] = {
     "next": N_("next"),
     "retired": N_("retired"),
 }
+_VISITS: Final[dict[str, LazyString]] = {
+    "AMB": N_("Outpatient visit"),
+    "EMER": N_("Emergency visit"),
+    "FLD": N_("Visit in the field"),
+    "HH": N_("Home visit"),
+    "IMP": N_("Hospital stay"),
+    "ACUTE": N_("Hospital stay"),
+    "NONAC": N_("Hospital stay"),
+    "OBSENC": N_("Observation"),
+    "PRENC": N_("Before admission"),
+    "SS": N_("Short stay"),
+    "VR": N_("Online visit"),
+}
+"""v3-ActEncounterCode."""
 _ACTIONS: Final[dict[str, LazyString]] = {
     "c": N_("added"),
     "r": N_("read"),
@@ -79,6 +94,24 @@ def gender_name(gender: str) -> str:
 def status_name(status: str) -> str:
     """Status of an account, a client or a key."""
     return str(_STATUS.get(status, status))
+
+
+def visit_name(visit: Visit) -> str:
+    """For example Outpatient visit."""
+    return str(_VISITS.get(visit.code, "") or visit.kind or N_("Visit"))
+
+
+def visit_time(visit: Visit) -> str:
+    """When it began; of one that lasted longer than a day, its days."""
+    start, end = visit.start or "", visit.end or ""
+    if start and end and start[:10] != end[:10]:
+        return f"{start[:10]} – {end[:10]}"
+    return start or end
+
+
+def visit_place(visit: Visit) -> str:
+    """Department and practitioner, as far as they are known."""
+    return " · ".join(part for part in (visit.department, visit.practitioner) if part)
 
 
 def action_name(letter: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 import pytest
 from fhirclient import client as smart
+from fhirclient.models.encounter import Encounter
 from fhirclient.models.observation import Observation
 from fhirclient.models.patient import Patient
 from fhirpy import SyncFHIRClient
@@ -15,7 +16,9 @@ from tests.clients.conftest import Allow, Demo
 SCOPE = "launch/patient openid fhirUser profile offline_access patient/*.rs"
 
 
-def launched(demo: Demo, allow: Allow, client_id: str, secret: str | None = None) -> smart.FHIRClient:
+def launched(
+    demo: Demo, allow: Allow, client_id: str, secret: str | None = None, scope: str = SCOPE
+) -> smart.FHIRClient:
     """A fhirclient that went through a standalone launch as the first patient."""
     registered = demo.client(client_id)
     redirect_uri = registered["redirect_uris"][0]
@@ -25,7 +28,7 @@ def launched(demo: Demo, allow: Allow, client_id: str, secret: str | None = None
             "app_secret": secret,
             "api_base": demo.base,
             "redirect_uri": redirect_uri,
-            "scope": SCOPE,
+            "scope": scope,
         }
     )
     assert not app.ready
@@ -55,6 +58,17 @@ def test_fhirclient_renews_its_token(demo: Demo, allow: Allow) -> None:
     assert app.server.auth.access_token not in (None, before)
     assert app.patient_id == demo.account("patient")["patient"]
     assert Patient.read(app.patient_id, app.server).id == app.patient_id
+
+
+@pytest.mark.slow
+def test_fhirclient_is_told_the_visit_that_was_chosen(demo: Demo, allow: Allow) -> None:
+    app = launched(demo, allow, "demo-public", scope=f"launch/encounter {SCOPE}")
+    told = app.launch_context["encounter"]
+    visits = Encounter.where({"_sort": "-date", "_count": "1"}).perform_resources_iter(app.server)
+    assert told == next(visits).id  # the newest, which stands first
+    assert Encounter.read(told, app.server).subject.reference == f"Patient/{app.patient_id}"
+    app.reauthorize()
+    assert app.launch_context["encounter"] == told
 
 
 @pytest.mark.slow

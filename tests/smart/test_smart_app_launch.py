@@ -157,11 +157,6 @@ def test_without_a_patient_scopes_of_a_patient_are_left_out(hospital: Hospital) 
     assert answered(browser.authorize(scope="patient/*.rs"))["error"] == "access_denied"
 
 
-def test_encounter_cannot_be_chosen_so_its_scope_is_left_out(hospital: Hospital) -> None:
-    tokens = hospital.browser("anna").tokens(scope="launch/patient launch/encounter patient/*.rs")
-    assert tokens["scope"] == "launch/patient patient/*.rs"
-
-
 # --- EHR launch -------------------------------------------------------------------------------------------------------
 
 
@@ -485,7 +480,7 @@ def test_person_without_a_chosen_role_chooses_first(hospital: Hospital) -> None:
 def test_everything_that_is_supported_can_be_asked_at_once(hospital: Hospital) -> None:
     tokens = hospital.browser("anna").tokens(scope=EVERYTHING)
     assert set(EVERYTHING.split()) - set(tokens["scope"].split()) <= {
-        "launch", "launch/encounter", "online_access", "patient/*.read", "user/*.read"
+        "launch", "online_access", "patient/*.read", "user/*.read"
     }  # fmt: skip
 
 

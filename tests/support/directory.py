@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from smart_auth.context import Treated
+from smart_auth.context import Treated, Visit
 
 
 @dataclass
@@ -17,8 +17,10 @@ class MemoryDirectory:
     """By Person: the Patient that the person is."""
     dependents: dict[str, list[Treated]] = field(default_factory=dict)
     """By Person."""
-    encounters: dict[str, str] = field(default_factory=dict)
-    """Patient id by Encounter id."""
+    encounters: dict[str, Visit] = field(default_factory=dict)
+    """By Encounter id, in the order in which they were added: the oldest first."""
+    hidden: set[str] = field(default_factory=set)
+    """Encounter ids that nobody may see."""
     relations: dict[str, list[str]] = field(default_factory=dict)
     """Patient ids by Practitioner: whom he or she treats."""
     registered: list[str] = field(default_factory=list)
@@ -50,10 +52,12 @@ class MemoryDirectory:
         self.relations[reference] = list(treats)
         return reference
 
-    def add_encounter(self, id: str, patient: str, title: str = "AMB 2026-01-05") -> str:
-        """An Encounter of a Patient id. Returns its reference."""
-        self.names[f"Encounter/{id}"] = title
-        self.encounters[id] = patient
+    def add_encounter(self, id: str, patient: str, status: str = "finished", **more: str) -> str:
+        """An Encounter of a Patient id, after those that were added before. Returns its reference."""
+        day = f"2026-01-{len(self.encounters) % 28 + 1:02}"
+        values = {"code": "AMB", "kind": "ambulatory", "start": f"{day} 09:30", "end": f"{day} 10:00", **more}
+        self.names[f"Encounter/{id}"] = f"ambulatory {day}"
+        self.encounters[id] = Visit(id, patient, status, **values)
         return f"Encounter/{id}"
 
     def treated(self, person: str | None, fhir_user: str | None) -> list[Treated]:
@@ -73,10 +77,6 @@ class MemoryDirectory:
         """See Directory.exists."""
         return reference in self.names
 
-    def encounter_patient(self, encounter: str) -> str | None:
-        """See Directory.encounter_patient."""
-        return self.encounters.get(encounter)
-
     def patients(self, role: str, fhir_user: str | None, text: str, limit: int = 20) -> list[Treated]:
         """See Directory.patients."""
         known = self._seen(role, fhir_user)
@@ -86,6 +86,35 @@ class MemoryDirectory:
     def sees(self, role: str, fhir_user: str | None, patient: str) -> bool:
         """See Directory.sees."""
         return patient in self._seen(role, fhir_user)
+
+    def visits(
+        self,
+        role: str,
+        person: str | None,
+        fhir_user: str | None,
+        patient: str,
+        until: str | None = None,
+        limit: int = 20,
+    ) -> list[Visit]:
+        """See Directory.visits."""
+        found = [
+            one
+            for one in reversed(self.encounters.values())
+            if one.choosable and (until is None or (one.start or "")[:10] <= until)
+        ]
+        seen = [one for one in found if self.visit(role, person, fhir_user, patient, one.encounter) is not None]
+        return sorted(seen, key=lambda one: not one.current)[:limit]
+
+    def visit(self, role: str, person: str | None, fhir_user: str | None, patient: str, encounter: str) -> Visit | None:
+        """See Directory.visit."""
+        if role == "patient":
+            seen = {one.patient for one in self.treated(person, fhir_user)}
+        else:
+            seen = self._seen(role, fhir_user)
+        found = self.encounters.get(encounter)
+        if found is None or encounter in self.hidden or found.patient != patient or patient not in seen:
+            return None
+        return found
 
     def _seen(self, role: str, fhir_user: str | None) -> set[str]:
         everybody = {reference[8:] for reference in self.names if reference.startswith("Patient/")}

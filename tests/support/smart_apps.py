@@ -53,6 +53,7 @@ class _Forms(HTMLParser):
         self.fields: dict[str, list[str]] = {}
         self.scopes: list[str] = []
         self.patients: list[str] = []
+        self.encounters: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         given = dict(attrs)
@@ -63,6 +64,8 @@ class _Forms(HTMLParser):
             self.scopes.append(value)
         elif name == "patient" and given.get("type") == "radio":
             self.patients.append(value)
+        elif name == "encounter" and given.get("type") == "radio":
+            self.encounters.append(value)
         elif given.get("type") == "hidden":
             self.fields[name] = [value]
 

@@ -11,7 +11,7 @@ import pytest
 from fhir_server.audit.events import Event
 from hestia.auditing import recorded
 from hestia.composition import open_records
-from hestia.directory import name_of
+from hestia.names import name_of
 from hestia.housekeeping import Housekeeping
 from hestia.web import behind_proxies, sample_app
 from smart_auth.context import AuthEvent
