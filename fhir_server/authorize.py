@@ -38,6 +38,8 @@ class Policy:
     predicates: Mapping[str, ast.Node] | None = None
     actions: Mapping[Action, Mapping[str, ast.Node]] | None = None
     _merged: dict[Any, tuple[tuple[str, ...] | None, ast.Node]] = field(default_factory=dict, compare=False, repr=False)
+    _of_named: dict[str, tuple[ast.And | None]] = field(default_factory=dict, compare=False, repr=False)
+    _whole: dict[Any, ast.Select] = field(default_factory=dict, compare=False, repr=False)
     _beyond: dict[Any, ast.And] = field(default_factory=dict, compare=False, repr=False)
 
     @property
@@ -66,6 +68,17 @@ class Policy:
         """What every resource of `types` (None: all) must satisfy; NOTHING when no type of them is granted."""
         return self._narrowed(types, action)[1]
 
+    def of_named(self, resource_type: str) -> ast.And | None:
+        """What a resource must satisfy to be read, if that does not depend on its address; None when it may, or when
+        there is nothing."""
+        found = self._of_named.get(resource_type)
+        if found is None:
+            predicate = self.predicate((resource_type,))
+            assert isinstance(predicate, ast.And)
+            plain = predicate != ast.EVERYTHING and not _of_fields(predicate)
+            found = self._of_named[resource_type] = (predicate,) if plain else (None,)
+        return found[0]
+
     def _granted(self, action: Action) -> Mapping[str, ast.Node]:
         if self.actions is not None:
             return self.actions.get(action, _NO_TYPES)
@@ -81,8 +94,8 @@ class Policy:
             names = self.granted(types, action)
             found = names, _lasting(_merge({name: self._granted(action)[name] for name in names}))
             if len(self._merged) >= _MERGED:
-                self._merged.clear()
-                self._beyond.clear()
+                for known in (self._merged, self._beyond, self._whole, self._of_named):
+                    known.clear()
             self._merged[(types, action)] = found
         return found
 
@@ -158,7 +171,7 @@ def narrow(search: ast.Search, policy: Policy) -> ast.Search:
             [
                 ast.Include(one.source, one.params, narrow_select(one.select, policy), one.reverse, one.iterate)
                 for one in includes
-                if policy.granted(one.select.types, "s")
+                if policy._narrowed(one.select.types, "s")[0]
             ]
         )
     elif select is search.select:
@@ -193,16 +206,43 @@ def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
     types, predicate = policy._narrowed(select.types, "s")
     if not types:
         require(policy, select.types, "s")
-    where = _narrow_node(select.where, policy)
-    if predicate != ast.EVERYTHING:
-        asked = _parts(where)
-        left = policy.left(predicate, asked)
-        if left is not None:
-            # The policy's part comes last: of two conditions that select alike, the stores begin with the first.
-            where = ast.And((*asked, left)) if asked else left
-    elif types == select.types and where is select.where:
+    if select.contained != "no" or select.where != ast.EVERYTHING:
+        where = _narrow_node(select.where, policy)
+    elif predicate == ast.EVERYTHING and types == select.types:
         return select
-    return ast.Select(types, where, select.contained)
+    else:  # the Select of an include, the same each time
+        found = policy._whole.get(select.types)
+        if found is None:
+            found = policy._whole[select.types] = ast.Select(types, predicate)
+        return found
+    if predicate == ast.EVERYTHING and types == select.types and where is select.where:
+        return select
+    return ast.Select(types, _beside(where, policy, predicate), select.contained)
+
+
+def _beside(where: ast.Node, policy: Policy, predicate: ast.Node) -> ast.Node:
+    """What is searched for, and what of the policy's predicate does not hold because of it."""
+    if predicate == ast.EVERYTHING:
+        return where
+    asked = _parts(where)
+    left = policy.left(predicate, asked)
+    if left is None:
+        return where
+    # The policy's part comes last: of two conditions that select alike, the stores begin with the first.
+    return ast.And((*asked, left)) if asked else left
+
+
+def _of_fields(node: ast.Node) -> bool:
+    """Whether a node asks for an id or an address anywhere outside of chains."""
+    match node:
+        case ast.And(parts) | ast.Or(parts):
+            return any(map(_of_fields, parts))
+        case ast.Not(part):
+            return _of_fields(part)
+        case ast.Field(name):
+            return name in ("id", "address")
+        case _:
+            return False
 
 
 def _parts(node: ast.Node) -> tuple[ast.Node, ...]:
@@ -225,10 +265,9 @@ def implied(node: ast.Node, facts: tuple[ast.Node, ...]) -> bool:
             return any(implied(part, facts) for part in parts)
         case ast.Exists(params, shape, test):
             return any(
-                isinstance(fact, ast.Exists)
-                and fact.shape == shape
-                and set(fact.params) <= set(params)
-                and _covers(test, fact.test)
+                fact.shape == shape and set(fact.params) <= set(params) and _covers(test, fact.test)
+                if isinstance(fact, ast.Exists)
+                else isinstance(fact, ast.Linked) and set(fact.params) <= set(params) and _leads(fact.target, test)
                 for fact in facts
             )
         case ast.Field(name):
@@ -237,11 +276,37 @@ def implied(node: ast.Node, facts: tuple[ast.Node, ...]) -> bool:
                 and fact.name == name
                 and node.op in ("=", "in")
                 and fact.op in ("=", "in")
-                and _values(fact) <= _values(node)
+                and _within(fact, node)
                 for fact in facts
             )
         case _:
             return False
+
+
+def _leads(target: ast.Select, test: ast.Test) -> bool:
+    """Whether whatever a chain selects has an address that passes the test."""
+    if target.contained != "no" or not isinstance(test, ast.Compare) or test.op != "in" or test.column != "key":
+        return False
+    return any(
+        isinstance(part, ast.Field) and part.name == "address" and part.op == "in" and _among(part, test)
+        for held in _parts(target.where)
+        if isinstance(held, ast.And) and held.lasting
+        for part in held.parts
+    )
+
+
+def _among(narrow: ast.Field, wide: ast.Compare) -> bool:
+    """Whether a policy's list of addresses is on another list of its; remembered."""
+    key = (id(narrow), id(wide))
+    known = _AMONG.get(key)
+    if known is None:
+        if len(_AMONG) >= _MERGED:
+            _AMONG.clear()
+        known = _AMONG[key] = narrow, wide, _within(narrow, wide)
+    return known[2]
+
+
+_AMONG: dict[tuple[int, int], tuple[ast.Field, ast.Compare, bool]] = {}
 
 
 def _covers(wide: ast.Test, narrow: ast.Test) -> bool:
@@ -254,13 +319,24 @@ def _covers(wide: ast.Test, narrow: ast.Test) -> bool:
         and wide.column == narrow.column == "key"
         and wide.op in ("=", "in")
         and narrow.op in ("=", "in")
-        and _values(narrow) <= _values(wide)
+        and _within(narrow, wide)
     )
 
 
-def _values(comparison: ast.Compare | ast.Field) -> frozenset[ast.Scalar]:
-    value = comparison.value
-    return frozenset(value) if isinstance(value, tuple) else frozenset((value,))
+def _within(narrow: ast.Compare | ast.Field, wide: ast.Compare | ast.Field) -> bool:
+    """Whether every value of one list is on another, which is a policy's and comes again."""
+    if not isinstance(wide.value, tuple):
+        return narrow.value in (wide.value, (wide.value,))
+    known = _LISTS.get(id(wide))
+    if known is None:
+        if len(_LISTS) >= _MERGED:
+            _LISTS.clear()
+        known = _LISTS[id(wide)] = wide, frozenset(wide.value)
+    return known[1].issuperset(narrow.value) if isinstance(narrow.value, tuple) else narrow.value in known[1]
+
+
+_LISTS: dict[int, tuple[ast.Compare | ast.Field, frozenset[ast.Scalar]]] = {}
+"""Lists of policies as sets, by identity; held, so that the identity stays its own."""
 
 
 def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
@@ -277,19 +353,21 @@ def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
             inner = _narrow_node(part, policy)
             return node if inner is part else ast.Not(inner)
         case ast.Linked(params, target):
-            selected = narrow_select(target, policy)
-            if selected is target:
-                return node
-            if target.contained != "both" or (
-                selected.types == target.types and policy.predicate(target.types, "s") == ast.EVERYTHING
-            ):
-                return ast.Linked(params, selected)
+            if target.contained != "both":
+                selected = narrow_select(target, policy)
+                return node if selected is target else ast.Linked(params, selected)
+            types, predicate = policy._narrowed(target.types, "s")
+            if not types:
+                require(policy, target.types, "s")
+            where = _narrow_node(target.where, policy)
+            if predicate == ast.EVERYTHING and types == target.types:
+                return node if where is target.where else ast.Linked(params, ast.Select(types, where, "both"))
             # A contained document is seen with its container, which the enclosing Select has narrowed; other documents
             # pass the policy by themselves.
             return ast.Or(
                 (
-                    ast.Linked(params, replace(selected, contained="no")),
-                    ast.Linked(params, narrow_select(replace(target, contained="only"), policy)),
+                    ast.Linked(params, ast.Select(types, _beside(where, policy, predicate))),
+                    ast.Linked(params, ast.Select(target.types, where, "only")),
                 )
             )
         case ast.LinkedFrom(params, source):

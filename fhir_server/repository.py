@@ -42,6 +42,20 @@ _HISTORY_LOOKED_AT: Final = 1000
 """Versions that one page of a restricted history looks at; what then remains is for the next page."""
 
 
+def find(reader: Reader, policy: authorize.Policy, resource_type: str, resource_id: str) -> Stored | None:
+    """The current version of a resource as it is stored, if the policy permits to read it; not for Binary."""
+    types = (resource_type,)
+    named = ast.Field("address", "=", f"{resource_type}/{resource_id}")
+    left = policy.of_named(resource_type)
+    if left is None:
+        left = policy.left(policy.predicate(types), (named, ast.Field("id", "=", resource_id)))
+        if left is None:
+            stored = reader.read(resource_type, resource_id)
+            return stored if stored is not None and stored.body is not None else None
+    page = reader.search(ast.Search(ast.Select(types, ast.And((named, left))), count=1))
+    return page.matches[0] if page.matches else None
+
+
 class Repository:
     """What one request may see and do. Made per request; inside a transaction it reads through it."""
 
@@ -63,6 +77,11 @@ class Repository:
             found = self.find(resource_type, resource_id)
             if found is not None:
                 return self._shown(found)
+            # What is not permitted is told from what is absent by no more than the look at its row.
+            stored = self._reader.read(resource_type, resource_id)
+            if stored is not None and stored.body is None and self.visible(stored):
+                raise Gone(f"The {resource_type} has been deleted.")
+            raise NotFound(f"There is no {resource_type} with this id.")
         stored = self._reader.read(resource_type, resource_id)
         if stored is None or not self.visible(stored):
             raise NotFound(f"There is no {resource_type} with this id.")
@@ -72,15 +91,7 @@ class Repository:
 
     def find(self, resource_type: str, resource_id: str) -> Stored | None:
         """The current version as it is stored, if the caller may read it; not for Binary."""
-        policy, types = self.context.policy, (resource_type,)
-        named = ast.Field("address", "=", f"{resource_type}/{resource_id}")
-        left = policy.left(policy.predicate(types, "r"), (named, ast.Field("id", "=", resource_id)))
-        if left is None:
-            stored = self._reader.read(resource_type, resource_id)
-            return stored if stored is not None and stored.body is not None else None
-        search = ast.Search(ast.Select(types, ast.And((named, left))), count=1)
-        page = self._reader.search(search)
-        return page.matches[0] if page.matches else None
+        return find(self._reader, self.context.policy, resource_type, resource_id)
 
     def vread(self, resource_type: str, resource_id: str, version_id: str) -> Stored:
         """One version. Raises Forbidden, NotFound, or Gone when that version is a deletion."""

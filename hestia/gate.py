@@ -11,6 +11,8 @@ from typing import Final
 from fhir_server.access.caller import Caller
 from fhir_server.access.compile import compile_policy
 from fhir_server.access.grant import Grant
+from fhir_server.access.policies import RolePolicy
+from fhir_server.access.relations import Snapshot, relations_of
 from fhir_server.authorize import Policy
 from fhir_server.context import Server
 from fhir_server.errors import Unauthorized
@@ -25,13 +27,26 @@ REMEMBERED: Final = 4096
 """Tokens of which a worker keeps what the FHIR side reads, for as long as their records stay the same."""
 
 
+class _Entered:
+    """What was made of a token, and of what."""
+
+    __slots__ = ("caller", "grant", "role", "snapshot", "verified")
+
+    def __init__(self, verified: Verified) -> None:
+        self.verified = verified
+        self.grant = as_grant(verified)
+        self.role: RolePolicy | None = None
+        self.snapshot: Snapshot | None = None
+        self.caller: Caller | None = None
+
+
 class TokenGate:
     """See fhir_server.rest.bearer.Gate. One per worker."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
         self._policies = Policies(auth.store)
-        self._entered: dict[str, tuple[Verified, Grant]] = {}
+        self._entered: dict[str, _Entered] = {}
 
     def enter(self, server: Server, token: str, address: str) -> Caller:
         """Who calls, and what he or she may do. Raises Unauthorized (401)."""
@@ -39,19 +54,23 @@ class TokenGate:
             verified = self._auth.tokens.verify(token)
         except InvalidToken as error:
             raise Unauthorized(str(error), token_error="invalid_token") from None  # noqa: S106 - an error code
-        jti = verified.jti
-        known = self._entered.get(jti)
-        if known is None or known[0] is not verified:
-            known = verified, as_grant(verified)
+        known = self._entered.get(token)
+        if known is None or known.verified is not verified:
+            known = _Entered(verified)
             if len(self._entered) >= REMEMBERED:
                 self._entered.clear()
-            self._entered[jti] = known
-        grant, current = known[1], self._policies.current
+            self._entered[token] = known
+        grant, current = known.grant, self._policies.current
+        role, snapshot = current(grant.role), relations_of(server).snapshot(grant)
+        if known.caller is not None and known.role is role and known.snapshot is snapshot and not role.moments:
+            return known.caller
 
         def refresh() -> Policy:
             return compile_policy(server, grant, current, server.clock(), fresh=True)
 
-        return Caller(compile_policy(server, grant, current, server.clock()), grant, refresh)
+        made = Caller(compile_policy(server, grant, current, server.clock()), grant, refresh)
+        known.caller, known.role, known.snapshot = made, role, snapshot
+        return made
 
 
 def as_grant(verified: Verified) -> Grant:

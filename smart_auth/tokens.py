@@ -70,7 +70,7 @@ class Tokens:
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
-        self._remembered: OrderedDict[bytes, _Known] = OrderedDict()
+        self._remembered: OrderedDict[str, _Known] = OrderedDict()
 
     # --- issuing ------------------------------------------------------------------------------------------------------
 
@@ -162,15 +162,14 @@ class Tokens:
         """What is known of a token that we signed for the FHIR endpoint."""
         if len(token) > MAX_LENGTH or not token.isascii():
             raise InvalidToken("The access token is malformed.")
-        digest = hashlib.sha256(token.encode()).digest()
-        found = self._remembered.get(digest)
+        found = self._remembered.get(token)
         if found is None:
             found = _Known(self._read(token))
-            self._remembered[digest] = found
+            self._remembered[token] = found
             if len(self._remembered) > REMEMBERED:
                 self._remembered.popitem(last=False)
         else:
-            self._remembered.move_to_end(digest)
+            self._remembered.move_to_end(token)
         return found
 
     def _read(self, token: str) -> dict[str, Any]:

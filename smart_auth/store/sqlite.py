@@ -44,6 +44,24 @@ def open_store(
     return SqliteAuthStore(Path(path), clock, busy_timeout_s)
 
 
+class _Together:
+    """Records that are asked for together, as of a `state` of the database."""
+
+    __slots__ = ("bodies", "expires_at", "records", "state")
+
+    def __init__(self, wanted: tuple[tuple[type[Record], str], ...], bodies: tuple[bytes | None, ...]) -> None:
+        self.bodies = bodies
+        self.records = tuple(
+            [None if body is None else decode(kind, body) for (kind, _), body in zip(wanted, bodies, strict=True)]
+        )
+        self.expires_at = min(
+            [one.expires_at for one in self.records if one is not None and one.expires_at is not None], default=_NEVER
+        )
+        """When the first of them does."""
+        self.state: tuple[int, int] | None = None
+
+
+_NEVER: Final = 1 << 62
 _stores: weakref.WeakSet[SqliteAuthStore] = weakref.WeakSet()
 _inherited: list[apsw.Connection] = []
 
@@ -64,7 +82,8 @@ class SqliteAuthStore:
         self._path = path
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
-        self._known: dict[tuple[str, tuple[str, ...]], tuple[tuple[bytes | None, ...], tuple[Record | None, ...]]] = {}
+        self._known: dict[tuple[tuple[type[Record], str], ...], _Together] = {}
+        self._written = 0
         self._opened: apsw.Connection | None = None
         self._opened = self._connect()
         _stores.add(self)
@@ -116,6 +135,7 @@ class SqliteAuthStore:
     def _transaction(self) -> Iterator[apsw.Connection]:
         """A write transaction. Raises StoreBusy when others hold the lock for longer than the busy timeout."""
         connection = self._connection
+        self._written += 1
         try:
             connection.execute("BEGIN IMMEDIATE")
         except (apsw.BusyError, apsw.LockedError) as error:
@@ -137,30 +157,26 @@ class SqliteAuthStore:
 
     def together(self, *wanted: tuple[type[Record], str]) -> tuple[Record | None, ...]:
         """See AuthStore.together. One statement; what it gives is read only when it is other than before."""
-        text, ids = _selection(tuple([kind for kind, _ in wanted])), tuple([id for _, id in wanted])
+        connection, moment = self._connection, self._clock()
+        # The first number changes with commits of other connections, the second with our own. They are read before the
+        # records: what is committed between the two is seen now, and looked at once more the next time.
         # .get ends the statement at once: one that is left open holds its snapshot, and costs more to close.
-        bodies = self._connection.execute(text, ids).get
-        if len(wanted) == 1:
-            bodies = (bodies,)
-        known = self._known.get((text, ids))
-        if known is None or known[0] != bodies:
-            known = (
-                bodies,
-                tuple(
-                    [
-                        None if body is None else decode(kind, body)
-                        for (kind, _), body in zip(wanted, bodies, strict=True)
-                    ]
-                ),
-            )
-            if len(self._known) >= REMEMBERED:
-                self._known.clear()
-            self._known[(text, ids)] = known
-        found, moment = known[1], self._clock()
-        for record in found:
-            if record is not None and record.expires_at is not None and record.expires_at <= moment:
-                return tuple([None if one is None or expired(one, moment) else one for one in found])
-        return found
+        state = (connection.execute("PRAGMA data_version").get, self._written)
+        known = self._known.get(wanted)
+        if known is None or known.state != state:
+            ids = tuple([id for _, id in wanted])
+            bodies = connection.execute(_selection(tuple([kind for kind, _ in wanted])), ids).get
+            if len(wanted) == 1:
+                bodies = (bodies,)
+            if known is None or known.bodies != bodies:
+                known = _Together(wanted, bodies)
+                if len(self._known) >= REMEMBERED:
+                    self._known.clear()
+                self._known[wanted] = known
+            known.state = state
+        if known.expires_at <= moment:
+            return tuple([None if one is None or expired(one, moment) else one for one in known.records])
+        return known.records
 
     def _alive(self, kind: type[R], row: Any) -> R | None:
         if row is None:

@@ -37,6 +37,7 @@ from fhir_server.storage.sqlite.conditions import (
     ALWAYS,
     COUNTS_KEPT_S,
     NEVER,
+    NOWHERE,
     AddressedRows,
     All,
     Any_,
@@ -52,6 +53,7 @@ from fhir_server.storage.sqlite.conditions import (
     MarkedRows,
     Named,
     Negation,
+    Never,
     Rids,
     RowTest,
     Spans,
@@ -156,10 +158,12 @@ class Selection:
                 return where.driver()
             text, arguments = where.driver()
             guards = self.guards(document)
+            best = where.best() if isinstance(where, All) else where
+            distinct = "" if isinstance(best, Keys) and len(best.tids) == 1 else "DISTINCT "
             if not guards:
-                return f"SELECT DISTINCT rid FROM ({text})", arguments
+                return (f"SELECT {distinct}rid FROM ({text})" if distinct else text), arguments
             tests, more = conjunction(guards)
-            return f"SELECT DISTINCT d.rid AS rid FROM ({text}) d WHERE {tests}", arguments + more
+            return f"SELECT {distinct}d.rid AS rid FROM ({text}) d WHERE {tests}", arguments + more
         text, arguments, document = self.walk()
         tests, more = where.predicate(document)
         return f"SELECT d.rid AS rid FROM {text} AND {tests}", arguments + more
@@ -237,11 +241,20 @@ class Compiler:
                 lowered = [self.lower(part, contained, types) for part in parts]
                 if any(part is ALWAYS for part in lowered):
                     return ALWAYS
-                alternatives = [part for part in lowered if part is not NEVER]
-                return NEVER if not alternatives else alternatives[0] if len(alternatives) == 1 else Any_(alternatives)
+                alternatives = [part for part in lowered if not isinstance(part, Never)]
+                lasting = all(part.lasting for part in lowered)
+                if not alternatives:
+                    return NOWHERE if lasting else NEVER
+                if len(alternatives) == 1 and (lasting or not alternatives[0].lasting):
+                    return alternatives[0]
+                return Any_(alternatives, lasting=lasting)
             case Not(part):
                 inner = self.lower(part, contained, types)
-                return ALWAYS if inner is NEVER else NEVER if inner is ALWAYS else Negation(inner)
+                if inner is ALWAYS:
+                    return NOWHERE
+                # What does not hold yet may hold later: only for this search it is left out.
+                left_out = isinstance(inner, Never) and (inner.lasting or self._lasting is not None)
+                return ALWAYS if left_out else Negation(inner)
             case Exists(params, shape, test):
                 shifted = shift(params, contained)
                 return self._keys(shifted, test) if shape == "key" else self._spans(shifted, test)
@@ -255,8 +268,8 @@ class Compiler:
                 assert_never(node)
 
     def _all(self, parts: list[Condition]) -> Condition:
-        if any(part is NEVER for part in parts):
-            return NEVER
+        if any(isinstance(part, Never) for part in parts):
+            return NOWHERE if any(isinstance(part, Never) and part.lasting for part in parts) else NEVER
         flat: list[Condition] = []
         window: Updated | None = None
         for part in parts:
@@ -435,7 +448,7 @@ class Compiler:
         """The rids that a link selects; None when they are too many to list. Raises: TooCostly above the chain
         limit.
         """
-        if selection.where is NEVER:
+        if isinstance(selection.where, Never):
             return []
         most = min(LISTED_LINKS, self._chain_limit)
         where = selection.where
@@ -507,6 +520,11 @@ class Compiler:
 
     def _field(self, name: str, op: str, value: Any, contained: str, types: tuple[int, ...] | None) -> Condition:
         values = value if op == "in" else (value,)
+        if name == "type" and types is not None:
+            named = [number for number in types if holds(self._terms.type_name(number), op, value)]
+            if len(named) in (0, len(types)):
+                return ALWAYS if named else NOWHERE
+            return RowTest("type", [(f"IN ({','.join(map(str, named))})", ())], own=False, lasting=True)
         if name == "type":
             numbers = [number for number, text in self._terms.type_numbers().items() if holds(text, op, value)]
             return RowTest("type", [(f"IN ({','.join(map(str, numbers))})", ())], own=False) if numbers else NEVER
@@ -519,8 +537,8 @@ class Compiler:
             if contained == "no" and self._lasting is None and (name == "address" or types is not None):
                 return MarkedRows(self, tuple(values)) if len(values) > FEW_KEYS else AddressedRows(tuple(values))
             if len(values) > FEW_KEYS and contained == "no":
-                named = self._terms.rids(tuple(values))
-                return Named(named) if named else NEVER
+                rids = self._terms.rids(tuple(values))
+                return Named(rids) if rids else NEVER
             rows = (
                 self._execute(
                     "SELECT DISTINCT r.rid, r.type FROM carray(?) x CROSS JOIN resource r INDEXED BY "

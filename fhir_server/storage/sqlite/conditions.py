@@ -2,7 +2,8 @@
 
 A condition can be asked three things: a predicate on a given document, a *driver* (a statement that yields the rids it
 selects), and how many that are, up to a limit. Plans are pinned (CROSS JOIN, INDEXED BY, unary +): nothing depends on
-ANALYZE.
+ANALYZE. The + before EXISTS keeps SQLite from making a join of it, whose order would be SQLite's to choose: predicates
+are tried as they are written, what was asked before what a policy demands.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING
 import apsw
 
 from fhir_server.search.ast import AllOf, Test
+from fhir_server.storage.sqlite.marks import FRESH_S
 from fhir_server.storage.sqlite.sqltext import (
     Sql,
     carray,
@@ -77,6 +79,25 @@ class Condition:
         raise NotImplementedError
 
 
+class Kept(Condition):
+    """A lasting condition that keeps its predicates, too, for as long as its bits are fresh (marks.py)."""
+
+    lasting = True
+
+    def __init__(self) -> None:
+        self._texts: dict[Document, tuple[float, Sql]] = {}
+
+    def predicate(self, document: Document) -> Sql:
+        known = self._texts.get(document)
+        now = time.monotonic()
+        if known is None or now >= known[0]:
+            known = self._texts[document] = now + FRESH_S, self._predicate(document)
+        return known[1]
+
+    def _predicate(self, document: Document) -> Sql:
+        raise NotImplementedError
+
+
 class Always(Condition):
     """Every document."""
 
@@ -87,10 +108,13 @@ class Always(Condition):
 
 
 class Never(Condition):
-    """No document."""
+    """No document; `lasting`: whatever is committed."""
 
     types = frozenset()
     driven = True
+
+    def __init__(self, *, lasting: bool = False) -> None:
+        self.lasting = lasting
 
     def predicate(self, document: Document) -> Sql:
         return "0", ()
@@ -102,7 +126,7 @@ class Never(Condition):
         return 0
 
 
-ALWAYS, NEVER = Always(), Never()
+ALWAYS, NEVER, NOWHERE = Always(), Never(), Never(lasting=True)
 
 
 class Keys(Condition):
@@ -121,12 +145,12 @@ class Keys(Condition):
     def predicate(self, document: Document) -> Sql:
         tids = self.tids
         if len(tids) == 1:
-            return f"EXISTS (SELECT 1 FROM posting WHERE tid = ? AND rid = {document.rid})", (tids[0],)
+            return f"+EXISTS (SELECT 1 FROM posting WHERE tid = ? AND rid = {document.rid})", (tids[0],)
         listed, arguments = in_list(tids)
         # One look at the document's own entries, whatever the number of terms.
         p = f"p{document.depth}"
         return (
-            f"EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} "
+            f"+EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} "
             f"AND {p}.tid BETWEEN ? AND ? AND +{p}.tid IN {listed})",
             (min(tids), max(tids), *arguments),
         )
@@ -157,7 +181,7 @@ class ListedKeys(Condition):
         tids = self._listed.tids
         p = f"p{document.depth}"
         return (
-            f"EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} "
+            f"+EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} "
             f"AND {p}.tid BETWEEN ? AND ? AND +{p}.tid IN (SELECT value FROM carray(?)))",
             (tids[0], tids[-1], apsw.carray(tids)),
         )
@@ -174,15 +198,15 @@ class ListedKeys(Condition):
         return min(listed.count, limit)
 
 
-class MarkedKeys(Condition):
+class MarkedKeys(Kept):
     """A key entry with one of a long list of keys of a policy, known by bits (marks.py)."""
 
     driven = True
-    lasting = True
 
     def __init__(
         self, compiler: Compiler, params: tuple[int, ...], keys: tuple[str, ...], types: frozenset[int] | None
     ) -> None:
+        super().__init__()
         self._compiler = compiler
         self._params = params
         self._keys = keys
@@ -190,7 +214,7 @@ class MarkedKeys(Condition):
         self._marks = compiler.terms_marked(params, keys)
         self._count = (0, -1, 0.0)
 
-    def predicate(self, document: Document) -> Sql:
+    def _predicate(self, document: Document) -> Sql:
         p = f"p{document.depth}"
         tests, arguments = disjunction(
             [
@@ -204,7 +228,7 @@ class MarkedKeys(Condition):
             ]
         )
         return (
-            f"EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} AND {tests})",
+            f"+EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} AND {tests})",
             arguments,
         )
 
@@ -221,26 +245,26 @@ class MarkedKeys(Condition):
         return min(count, limit)
 
 
-class TextKeys(Condition):
+class TextKeys(Kept):
     """A key entry with one of a few keys of a policy that not all are terms yet: decided by their text."""
 
     driven = True
-    lasting = True
 
     def __init__(
         self, compiler: Compiler, params: tuple[int, ...], keys: tuple[str, ...], types: frozenset[int] | None
     ) -> None:
+        super().__init__()
         self._compiler = compiler
         self._params = params
         self._keys = keys
         self.types = types
 
-    def predicate(self, document: Document) -> Sql:
+    def _predicate(self, document: Document) -> Sql:
         p = f"p{document.depth}"
         where, arguments = tids_of(f"{p}.tid", self._params)
         listed, keys = in_list_text(self._keys)
         return (
-            f"EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} AND {where} "
+            f"+EXISTS (SELECT 1 FROM posting {p} INDEXED BY posting_rid WHERE {p}.rid = {document.rid} AND {where} "
             f"AND (SELECT key FROM term WHERE tid = {p}.tid) {listed})",
             arguments + keys,
         )
@@ -270,13 +294,13 @@ class KeyScan(Condition):
         where, arguments = tids_of(f"p{n}.tid", self._params)
         if not self._tests:
             return (
-                f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid WHERE p{n}.rid = {document.rid} AND "
+                f"+EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid WHERE p{n}.rid = {document.rid} AND "
                 f"{where})",
                 arguments,
             )
         test, more = disjunction([(text.replace("$", f"t{n}."), values) for text, values in self._tests])
         return (
-            f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid CROSS JOIN term t{n} ON t{n}.tid = p{n}.tid "
+            f"+EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid CROSS JOIN term t{n} ON t{n}.tid = p{n}.tid "
             f"WHERE p{n}.rid = {document.rid} AND {where} AND {test})",
             arguments + more,
         )
@@ -339,7 +363,7 @@ class Spans(Condition):
             high = max(branch.tids) if high is None else max(high, *branch.tids)
         test, arguments = disjunction(parts)
         return (
-            f"EXISTS (SELECT 1 FROM span {s} WHERE {s}.rid = {document.rid} AND {s}.tid BETWEEN ? AND ? AND {test})",
+            f"+EXISTS (SELECT 1 FROM span {s} WHERE {s}.rid = {document.rid} AND {s}.tid BETWEEN ? AND ? AND {test})",
             (low, high, *arguments),
         )
 
@@ -375,12 +399,12 @@ class SpanScan(Condition):
         n = document.depth
         where, arguments = tids_of(f"s{n}.tid", self._params)
         if self._test == AllOf(()):
-            return f"EXISTS (SELECT 1 FROM span s{n} WHERE s{n}.rid = {document.rid} AND {where})", arguments
+            return f"+EXISTS (SELECT 1 FROM span s{n} WHERE s{n}.rid = {document.rid} AND {where})", arguments
         test, more = expression(
             self._test, {"key": f"t{n}.key", "low": f"+s{n}.low", "high": f"+s{n}.high", "unit": f"u{n}.key"}
         )
         return (
-            f"EXISTS (SELECT 1 FROM span s{n} CROSS JOIN term t{n} ON t{n}.tid = s{n}.tid CROSS JOIN term u{n} "
+            f"+EXISTS (SELECT 1 FROM span s{n} CROSS JOIN term t{n} ON t{n}.tid = s{n}.tid CROSS JOIN term u{n} "
             f"ON u{n}.tid = s{n}.unit "
             f"WHERE s{n}.rid = {document.rid} AND {where} AND {test})",
             arguments + more,
@@ -450,18 +474,18 @@ class Named(Condition):
         return min(limit, len(self._rids))
 
 
-class MarkedRows(Condition):
+class MarkedRows(Kept):
     """One of a long list of resources of a policy, known by bits (marks.py). Whether it is alive, the Select tests."""
 
     driven = True
-    lasting = True
 
     def __init__(self, compiler: Compiler, addresses: tuple[str, ...]) -> None:
+        super().__init__()
         self._compiler = compiler
         self._addresses = addresses
         self._marks = compiler.rows_marked(addresses)
 
-    def predicate(self, document: Document) -> Sql:
+    def _predicate(self, document: Document) -> Sql:
         return self._marks.test(document.rid, document.column("address"))
 
     def driver(self) -> Sql:
@@ -471,16 +495,16 @@ class MarkedRows(Condition):
         return min(limit, len(self._addresses))
 
 
-class AddressedRows(Condition):
+class AddressedRows(Kept):
     """One of a few resources of a policy, told by their addresses. Whether they are alive, the Select tests."""
 
     driven = True
-    lasting = True
 
     def __init__(self, addresses: tuple[str, ...]) -> None:
+        super().__init__()
         self._addresses = addresses
 
-    def predicate(self, document: Document) -> Sql:
+    def _predicate(self, document: Document) -> Sql:
         text, arguments = in_list_text(self._addresses)
         return f"{document.column('address')} {text}", arguments
 
@@ -508,7 +532,7 @@ class LinkProbe(Condition):
         where, arguments = tids_of(f"p{n}.tid", self._params)
         target, more = self._target.predicate(Document(f"r{n}.rid", f"r{n}", n + 1))
         return (
-            f"EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid CROSS JOIN term t{n} ON t{n}.tid = p{n}.tid "
+            f"+EXISTS (SELECT 1 FROM posting p{n} INDEXED BY posting_rid CROSS JOIN term t{n} ON t{n}.tid = p{n}.tid "
             f"CROSS JOIN resource r{n} INDEXED BY resource_address ON r{n}.address = t{n}.key "
             f"WHERE p{n}.rid = {document.rid} AND {where} AND {target})",
             arguments + more,
@@ -544,7 +568,7 @@ class LinkFromProbe(Condition):
         n = document.depth
         source, arguments = self._source.predicate(Document(f"p{n}.rid", None, n + 1))
         return (
-            f"EXISTS (SELECT 1 FROM term t{n} INDEXED BY term_key CROSS JOIN posting p{n} ON p{n}.tid = t{n}.tid "
+            f"+EXISTS (SELECT 1 FROM term t{n} INDEXED BY term_key CROSS JOIN posting p{n} ON p{n}.tid = t{n}.tid "
             f"WHERE t{n}.param IN ({','.join('?' * len(self._params))}) AND t{n}.key = "
             f"{document.column('address')} AND {source})",
             (*self._params, *arguments),
@@ -554,7 +578,8 @@ class LinkFromProbe(Condition):
 class RowTest(Condition):
     """Comparisons with columns of the resource's own row. Contained documents satisfy none but those of the type."""
 
-    def __init__(self, column: str, comparisons: Sequence[Sql], *, own: bool) -> None:
+    def __init__(self, column: str, comparisons: Sequence[Sql], *, own: bool, lasting: bool = False) -> None:
+        self.lasting = lasting
         self._column = column
         self._comparisons = comparisons
         self._own = own
@@ -614,14 +639,15 @@ class All(Condition):
     def predicate(self, document: Document) -> Sql:
         return conjunction([part.predicate(document) for part in self.parts])
 
-    def _best(self) -> Condition:
+    def best(self) -> Condition:
+        """The part that selects least, which drives."""
         driven = [part for part in self.parts if part.driven]
         if len(driven) == 1:
             return driven[0]
         return min(driven, key=lambda part: part.count(1000))
 
     def driver(self) -> Sql:
-        best = self._best()
+        best = self.best()
         text, arguments = best.driver()
         rest = [part.predicate(Document("a.rid", None, 50)) for part in self.parts if part is not best]
         if not rest:
@@ -637,14 +663,14 @@ class All(Condition):
 
 
 class Any_(Condition):
-    """At least one part holds."""
+    """At least one part holds. `lasting`: parts that were left out never come to hold."""
 
-    def __init__(self, parts: Sequence[Condition]) -> None:
+    def __init__(self, parts: Sequence[Condition], *, lasting: bool = True) -> None:
         self.parts = parts
         known = [part.types for part in parts if part.types is not None]
         self.types = frozenset.union(*known) if len(known) == len(parts) else None
         self.driven = all(part.driven for part in parts)
-        self.lasting = all(part.lasting for part in parts)
+        self.lasting = lasting and all(part.lasting for part in parts)
 
     def predicate(self, document: Document) -> Sql:
         return disjunction([part.predicate(document) for part in self.parts])

@@ -23,7 +23,7 @@ EMPTY: Final = 0x40
 MOST: Final = 3_000_000
 """Numbers up to which there are bits, 0.5 MB: binding them is copying them."""
 FRESH_S: Final = 1.0
-"""How often it is looked whether there are numbers that the bits do not know; until then their text is asked."""
+"""How often it is looked whether there are numbers that the bits do not know; until then their texts are asked."""
 
 
 class Marks:
@@ -46,7 +46,7 @@ class Marks:
     def test(self, number: str, text: str) -> Sql:
         """Whether the number that the SQL expression `number` gives is on the list; `text` is SQL for its text."""
         now = time.monotonic()
-        if now - self._checked >= FRESH_S:
+        if now - self._checked >= FRESH_S / 2:
             self._refresh()
             self._checked = now
         place = f"({number} & {SERIALS - 1})"

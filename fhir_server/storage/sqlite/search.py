@@ -22,14 +22,15 @@ from fhir_server.storage.protocol import SearchPage
 from fhir_server.storage.sqlite.compile import Compiler, Lasting, Selection
 from fhir_server.storage.sqlite.conditions import (
     ALWAYS,
-    NEVER,
     Any_,
     Condition,
     Document,
     Keys,
     ListedKeys,
     MarkedKeys,
+    Never,
 )
+from fhir_server.storage.sqlite.marks import FRESH_S
 from fhir_server.storage.sqlite.sqltext import Sql, carray, conjunction, shift, tids_of
 from fhir_server.storage.sqlite.terms import Terms, first_tid, last_tid
 from fhir_server.storage.sqlite.write import METHODS
@@ -40,11 +41,13 @@ Counted = tuple[Select, bool, int]
 
 ROW = "r.address, r.version, r.updated, r.method, r.body, r.registry, r.rid"
 ONE_TERM = (
-    "SELECT {permitted}{row} FROM posting d CROSS JOIN resource r ON r.rid = d.rid "
+    f"SELECT {ROW}, {{permitted}} FROM posting d CROSS JOIN resource r ON r.rid = d.rid "
     "WHERE d.tid = ? AND d.rid > ? ORDER BY d.rid LIMIT ?"
 )
-PLAIN_TERM = ONE_TERM.format(row=ROW, permitted="")
-ONE_ROW = f"SELECT {ROW} FROM resource r INDEXED BY resource_address WHERE r.address = ? AND r.state = 1"
+PLAIN_TERM = ONE_TERM.format(permitted=1)
+ONE_ROW = f"SELECT {ROW}, {{permitted}} FROM resource r INDEXED BY resource_address WHERE r.address = ? AND r.state = 1"
+TEXTS_KEPT = 500
+"""Statements with the demands of a policy that are kept for a moment."""
 WALKED = 100
 """Entries of a term beyond those of a page that are looked at for permitted ones before another plan is made."""
 PROBE_COST = 4.0
@@ -66,6 +69,7 @@ class Searcher:
         self._counts: dict[int, tuple[int, int, float]] = {}
         self._sizes: dict[int | None, tuple[int, float]] = {}
         self._lasting = Lasting(connection.execute, terms, self._counts)
+        self._texts: dict[tuple[int, str], tuple[float, Condition, Sql]] = {}
         self._totals: dict[Counted, int] = {}
         self._totals_of: tuple[int, int] | None = None
 
@@ -124,13 +128,13 @@ class Searcher:
         if permitted is ALWAYS:
             rows = self._execute(PLAIN_TERM, (tid, floor, count + 1)).fetchall()
         else:
-            text, arguments = permitted.predicate(Document("d.rid", "r", 0))
+            text, arguments = self._permitted(permitted, "d.rid", ONE_TERM)
             most = count + 1 + WALKED
-            cursor = self._execute(ONE_TERM.format(row=ROW, permitted=f"{text}, "), (*arguments, tid, floor, most))
+            cursor = self._execute(text, (*arguments, tid, floor, most))
             rows, walked = [], 0
-            for permits, *row in cursor:
+            for row in cursor:
                 walked += 1  # noqa: SIM113 - counted after the loop
-                if permits:
+                if row[7]:
                     rows.append(row)
                     if len(rows) > count:
                         cursor.close()
@@ -152,11 +156,23 @@ class Searcher:
             return None
         kind = search.select.types[0]  # type: ignore[index]
         address = str(asked.value) if asked.name == "address" else f"{kind}/{asked.value}"
-        rows = []
+        row = None
         if address.startswith(f"{kind}/"):
-            text, arguments = permitted.predicate(Document("r.rid", "r", 0))
-            rows = self._execute(f"{ONE_ROW} AND {text}", (address, *arguments)).fetchall()
-        return SearchPage(matches=[stored(row) for row in rows], total=len(rows))
+            text, arguments = self._permitted(permitted, "r.rid", ONE_ROW)
+            row = self._execute(text, (*arguments, address)).get
+        return SearchPage(matches=[stored(row)], total=1) if row is not None and row[7] else SearchPage(total=0)
+
+    def _permitted(self, permitted: Condition, rid: str, statement: str) -> Sql:
+        """A statement with what a policy demands in its place, and the arguments of that; kept for a moment."""
+        key = (id(permitted), rid)
+        known = self._texts.get(key)
+        now = time.monotonic()
+        if known is None or now >= known[0]:
+            text, arguments = permitted.predicate(Document(rid, "r", 0))
+            if len(self._texts) >= TEXTS_KEPT:
+                self._texts.clear()
+            known = self._texts[key] = now + FRESH_S, permitted, (statement.format(permitted=text), arguments)
+        return known[2]
 
     def page(self, search: Search) -> SearchPage:
         """See Reader.search."""
@@ -165,7 +181,7 @@ class Searcher:
         compiler = Compiler(self._execute, self._terms, self._counts, search.chain_limit, self._lasting)
         selection = compiler.select(search.select)
         page = SearchPage()
-        if search.count > 0 and selection.where is not NEVER:
+        if search.count > 0 and not isinstance(selection.where, Never):
             if selection.contained != "no":
                 found = self._contained_page(compiler, selection, search, page)
             elif search.sort:
@@ -317,7 +333,7 @@ class Searcher:
     # -- totals --------------------------------------------------------------------------------------------------------
 
     def _total(self, selection: Selection, search: Search) -> int:
-        if selection.where is NEVER:
+        if isinstance(selection.where, Never):
             return 0
         text, arguments = self._source(selection)
         if search.containers and selection.contained != "no":
@@ -432,7 +448,7 @@ class Searcher:
         if len(found) < limit and key.shape in ("key", "range"):
             floor = int(after[1]) if after is not None and after[0] is None else 0  # type: ignore[arg-type]
             missing = compiler.lower(Not(Exists(key.params, key.shape, key.test)), selection.contained, selection.types)
-            if missing is not NEVER:
+            if not isinstance(missing, Never):
                 parts = [*selection.parts, *([] if missing is ALWAYS else [missing])]
                 where = parts[0] if len(parts) == 1 else compiler._all(parts)
                 rest = Selection(where, selection.types, selection.contained)
@@ -601,7 +617,7 @@ class Searcher:
                 selection = selections.get(number)
                 if selection is None:
                     selection = selections[number] = compiler.select(include.select)
-                if selection.where is NEVER:
+                if isinstance(selection.where, Never):
                     continue
                 # One more than fits tells that something was cut.
                 room = search.include_limit - len(page.includes) - len(reached) + 1
@@ -691,7 +707,7 @@ def _counted(search: Search) -> Counted:
 
 def stored(row: tuple[Any, ...]) -> Stored:
     """A resource row as a Stored."""
-    address, version, updated, method, body, registry, _ = row
+    address, version, updated, method, body, registry = row[:6]
     type, _, id = address.partition("/")
     return Stored(type, id, version, updated, METHODS[method], body, registry)
 
