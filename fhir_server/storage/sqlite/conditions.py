@@ -234,6 +234,8 @@ class MarkedKeys(Kept):
 
     def driver(self) -> Sql:
         tids = self._compiler.listed(self._params, self._keys).tids
+        if not tids:
+            return NEVER.driver()
         return "SELECT rid FROM posting WHERE tid IN (SELECT value FROM carray(?))", (apsw.carray(tids),)
 
     def count(self, limit: int) -> int:
@@ -489,7 +491,8 @@ class MarkedRows(Kept):
         return self._marks.test(document.rid, document.column("address"))
 
     def driver(self) -> Sql:
-        return "SELECT value AS rid FROM carray(?)", (apsw.carray(self._compiler.rids(self._addresses)),)
+        rids = self._compiler.rids(self._addresses)
+        return ("SELECT value AS rid FROM carray(?)", (apsw.carray(rids),)) if rids else NEVER.driver()
 
     def count(self, limit: int) -> int:
         return min(limit, len(self._addresses))
