@@ -160,6 +160,16 @@ class Sealer:
         except (InvalidTag, ValueError):
             return None
 
+    def again(self, text: str) -> str:
+        """A sealed text under the sealing key; the same one when its key is missing."""
+        value = self.open_value(text)
+        return text if value is None else self._keys[0].seal(value)
+
+    def current(self, claims: tuple[str, ...]) -> tuple[str, ...]:
+        """Of claims under every key (`spread_claims`) those under the sealing key, and those with no sealed text."""
+        ours = f"{SEALED}{self._keys[0].id}:"
+        return tuple(claim for claim in claims if SEALED not in claim or ours in claim)
+
     def forms(self, value: str) -> tuple[str, ...]:
         """The texts that an identifier with this value may be stored as, one per key."""
         canonical = _canonical(value)
@@ -421,6 +431,37 @@ def sealed_member(sealer: Sealer | None, member: bytes) -> bytes:
     resource = jsonformat.parse(data)
     kept = _walk(resource, resource["resourceType"], lambda value, _: sealer.seal_value(value), sealer.systems)
     return member if kept is resource else mark(deflate(jsonformat.encode(kept)))
+
+
+def resealed_member(sealer: Sealer | None, member: bytes) -> bytes:
+    """A member as it would be stored now: under the sealing key, whichever key it was sealed with. The same one when
+    nothing changes; what a missing key sealed stays as it is.
+    """
+    if sealer is None or not is_marked(member):
+        return sealed_member(sealer, member)
+    try:
+        data = inflate(member)
+    except Exception:  # damaged: for `hestia check`
+        return member
+    # Only what was sealed here looks like it (see _refuse_copies), so that nothing has to be parsed.
+    made = _IN_JSON.sub(lambda match: b'"' + sealer.again(match[1].decode()).encode() + b'"', data)
+    return member if made == data else mark(deflate(made))
+
+
+def keys_of(member: bytes) -> set[str]:
+    """Ids of the keys that sealed what a stored member holds."""
+    return {match[2].decode() for match in _IN_JSON.finditer(inflate(member))} if is_marked(member) else set()
+
+
+def forget_keys(store: Store, sealer: Sealer, sealed_with: set[str]) -> None:
+    """Records that a store's numbers are sealed with these keys and the sealing key, and with no other."""
+    first = next(iter(sealer.checks))
+
+    def change(old: dict[str, str] | None) -> dict[str, str]:
+        known = {**(old or {}), first: sealer.checks[first]}
+        return {key: check for key, check in known.items() if key == first or key in sealed_with}
+
+    store.update_meta(_RECORD, change)
 
 
 # --- the store's record -----------------------------------------------------------------------------------------------

@@ -328,6 +328,18 @@ def client(settings: Settings, action: str, client_id: str | None) -> None:
         click.echo(line)
 
 
+@command("key", example="hestia key status")
+@click.argument("action", type=click.Choice(["status", "reseal"]))
+def key(settings: Settings, action: str) -> None:
+    """Show what each master key still seals (status), or seal accounts, signing keys and the like under the first one
+    (reseal), while servers run. docs/sealing.md says how a key is replaced.
+    """
+    from hestia import keys
+
+    for line in keys.status(settings) if action == "status" else keys.reseal(settings):
+        click.echo(line)
+
+
 @command(example="hestia audit verify")
 @click.argument("action", type=click.Choice(["verify"]))
 def audit(settings: Settings, action: str) -> None:

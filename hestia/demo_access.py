@@ -31,6 +31,8 @@ JSON = dict[str, Any]
 
 RECORD: Final = "demo-access"
 PURPOSE: Final = "demo"
+SEALED_RECORDS: Final = {RECORD: PURPOSE}
+"""Ids of the OneTime records whose `sealed` is sealed, and for what."""
 SAMPLE_APP: Final = "sample-app"
 _SECOND_FACTOR: Final = ("doctor-wang",)
 """Demo accounts with a second factor."""

@@ -14,28 +14,33 @@ from fhir_server import registries, reindexing
 from fhir_server.context import Server
 from fhir_server.gzipped import inflate
 from fhir_server.resources import jsonformat
-from fhir_server.sealing import sealed_member
+from fhir_server.sealing import Sealer, forget_keys, keys_of, resealed_member, sealed_member
 from fhir_server.search.extract import EXTRACTION_VERSION
 from fhir_server.storage.protocol import Store
 from fhir_server.storage.writes import Stored, Version
 from hestia import transfer
 from hestia.composition import IDENTITY, connect, make_server, open_records, opened, refuse_unusable
+from hestia.masterkey import master_keys
 from hestia.progress import Progress
 from hestia.settings import Settings, sqlite_path
+from smart_auth.resealing import Resealed, reseal
+from smart_auth.vault import KeyVault
 
 _LOOKS = 3
 """How often something that seems wrong in a store that others write to is looked at before it is a finding."""
 
 
-def prepared(server: Server) -> transfer.Prepare:
+def prepared(server: Server, *, reseal: bool = False) -> transfer.Prepare:
     """Makes a version with its index entries from what a store gave back, with the server's registry and settings.
 
-    Numbers that a store holds in clear, from before there was a key, are sealed.
+    Numbers that a store holds in clear, from before there was a key, are sealed. `reseal`: so are those that another
+    key than the first one sealed, and unique keys are made under the first one alone.
     """
+    sealed = resealed_member if reseal else sealed_member
 
     def prepare(stored: Stored, current: bool) -> Version:
         if stored.body is not None:
-            stored = dataclasses.replace(stored, body=sealed_member(server.sealer, stored.body))
+            stored = dataclasses.replace(stored, body=sealed(server.sealer, stored.body))
         version = Version(
             stored.type,
             stored.id,
@@ -51,6 +56,8 @@ def prepared(server: Server) -> transfer.Prepare:
                 raise click.ClickException(f"{stored.address} cannot be read; see hestia check.")
             version.documents = server.extractor.documents(resource, stored.address)
             version.claims = server.interceptors.claims(stored.type, resource)
+            if reseal and server.sealer is not None:
+                version.claims = server.sealer.current(version.claims)
         return version
 
     return prepare
@@ -140,10 +147,13 @@ def copy(settings: Settings, source_uri: str, target_uri: str) -> int:
         target = connect(target_uri)
         try:
             with Progress("Copying", total, unit="versions") as progress:
-                sealing = prepared(make_server(settings, source, source=True))
-                copied = transfer.copy_store(source, target, sealing, progress)
+                server = make_server(settings, source, source=True)
+                copied = transfer.copy_store(source, target, prepared(server, reseal=True), progress)
+            if server.sealer is not None:
+                _settle_keys(target, server.sealer)
             complete_registry(make_server(settings, target))
             copy_records(source_uri, target_uri)
+            reseal_records(settings, target_uri)
             target.update_meta(
                 IDENTITY, lambda old: {**(old or {}), "extraction": EXTRACTION_VERSION, "reindex": False}
             )
@@ -155,8 +165,36 @@ def copy(settings: Settings, source_uri: str, target_uri: str) -> int:
     return copied
 
 
+def _settle_keys(target: Store, sealer: Sealer) -> None:
+    """Records which keys the target needs. Raises click.ClickException when a part of it was copied while another key
+    was the first.
+    """
+    needed: set[str] = set()
+    after: tuple[str, int] = ("", 0)
+    while page := target.scan_versions(after=after):
+        for stored in page:
+            needed |= keys_of(stored.body) if stored.body is not None else set()
+        after = (page[-1].address, page[-1].version)
+    if needed & set(list(sealer.checks)[1:]):
+        raise click.ClickException(
+            "The target was begun with another first master key. Choose an empty store, or copy with that one in front."
+        )
+    forget_keys(target, sealer, needed)
+
+
+def reseal_records(settings: Settings, uri: str) -> Resealed:
+    """Seals anew what records hold under another master key than the first one, one record at a time."""
+    from hestia.demo_access import SEALED_RECORDS
+
+    store = open_records(uri)
+    try:
+        return reseal(store, KeyVault(master_keys(settings)), SEALED_RECORDS)
+    finally:
+        store.close()
+
+
 def copy_records(source_uri: str, target_uri: str) -> int:
-    """Accounts, clients, grants and policies from one store to another; returns how many. What is sealed stays so."""
+    """Accounts, clients, grants and policies from one store to another, as they are; returns how many."""
     source, target = open_records(source_uri), open_records(target_uri)
     try:
         return target.restore(source.dump())

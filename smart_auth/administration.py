@@ -14,7 +14,7 @@ from smart_auth.identifiers import email_of, name_of, normal_email, normal_phone
 from smart_auth.notices import EMAIL_PURPOSE, PHONE_PURPOSE
 from smart_auth.problems import N_, NotPossible, UnusableValue
 from smart_auth.records import Account, Grant, RoleLink
-from smart_auth.secondfactor import TOTP_PURPOSE, SecondFactor
+from smart_auth.secondfactor import SecondFactor
 from smart_auth.sessions import Sessions, revoke
 from smart_auth.store.protocol import Taken
 
@@ -260,30 +260,6 @@ class Administration:
                 return
             after = page[-1].id
         raise NotPossible(N_("The last administrator has to stay."))
-
-    def reseal(self) -> int:
-        """Seals phone numbers, e-mail addresses and secrets anew that are under an earlier master key; returns how many
-        accounts were changed. After it the earlier key may go, as far as accounts are concerned.
-        """
-        vault, count, after = self._auth.vault, 0, ""
-
-        def renew(found: Account) -> Account | None:
-            values: dict[str, str] = {}
-            for field, purpose in (("phone", PHONE_PURPOSE), ("email", EMAIL_PURPOSE)):
-                sealed = getattr(found, field)
-                if sealed is not None:
-                    values[field] = vault.seal_exact(vault.unseal(sealed, purpose), purpose)
-            for field in ("totp_secret", "totp_pending"):
-                sealed = getattr(found, field)
-                if sealed is not None and not vault.is_current(sealed):
-                    values[field] = vault.seal(vault.unseal(sealed, TOTP_PURPOSE), TOTP_PURPOSE)
-            changed = msgspec.structs.replace(found, **values)
-            return None if changed == found else changed
-
-        while page := self._auth.store.page(Account, after=after):
-            count += sum(self._auth.store.change(Account, one.id, renew) is not None for one in page)
-            after = page[-1].id
-        return count
 
     # ------------------------------------------------------------------------------------------------------------------
 

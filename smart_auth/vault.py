@@ -71,6 +71,13 @@ class KeyVault:
             pass
         raise ValueError("This was sealed with another key or for another purpose, or was changed.")
 
+    def again(self, sealed: str, purpose: str) -> str:
+        """The same text sealed in the same form under the current key; itself when it is. Raises ValueError."""
+        if self.is_current(sealed):
+            return sealed
+        text = self.unseal(sealed, purpose)
+        return self.seal_exact(text, purpose) if sealed.startswith(f"{_EXACT}.") else self.seal(text, purpose)
+
     def is_current(self, sealed: str) -> bool:
         """See Vault.is_current."""
         return sealed.split(".")[1:2] == [self._current]
@@ -78,6 +85,11 @@ class KeyVault:
     def digest(self, text: str, purpose: str) -> str:
         """See Vault.digest. HMAC-SHA256 under the current key: for what lives shortly."""
         return _text(hmac.digest(self._digest_key, purpose.encode() + b"\0" + text.encode(), "sha256"))
+
+
+def sealed_with(sealed: str) -> str:
+    """The id of the key that sealed a text."""
+    return sealed.split(".")[1]
 
 
 def key_id(key: bytes) -> str:
