@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, Final
 
-from fhir_server.errors import FhirError
+from fhir_server.errors import Forbidden
 from fhir_server.gzipped import inflate
 from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat
@@ -78,7 +78,7 @@ class Visits:
         resolved = self._repository.resolve(pairs, types=("Encounter",), handling="strict")
         try:
             page = self._repository.search(resolved.search)
-        except FhirError:
+        except Forbidden:
             return [], []
         return page.matches, page.includes
 
