@@ -11,8 +11,8 @@ import pytest
 from fhir_server.audit.events import Event
 from hestia.auditing import recorded
 from hestia.composition import open_records
-from hestia.names import name_of
 from hestia.housekeeping import Housekeeping
+from hestia.names import name_of
 from hestia.web import behind_proxies, sample_app
 from smart_auth.context import AuthEvent
 from smart_auth.records import OneTime
