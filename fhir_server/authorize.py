@@ -251,36 +251,39 @@ def _parts(node: ast.Node) -> tuple[ast.Node, ...]:
 
 def beyond(node: ast.Node, facts: tuple[ast.Node, ...]) -> tuple[ast.Node, ...]:
     """The parts of a policy's node that do not hold because of what is searched for."""
-    return tuple(part for part in _parts(node) if not implied(part, facts))
+    return tuple([part for part in _parts(node) if not implied(part, facts)])
 
 
 def implied(node: ast.Node, facts: tuple[ast.Node, ...]) -> bool:
     """Whether a part of a policy holds because of what is searched for: whoever asks about one of the patients that
     the policy names need not be told so twice.
     """
-    match node:
-        case ast.And(parts):
-            return all(implied(part, facts) for part in parts)
-        case ast.Or(parts):
-            return any(implied(part, facts) for part in parts)
-        case ast.Exists(params, shape, test):
-            return any(
-                fact.shape == shape and set(fact.params) <= set(params) and _covers(test, fact.test)
-                if isinstance(fact, ast.Exists)
-                else isinstance(fact, ast.Linked) and set(fact.params) <= set(params) and _leads(fact.target, test)
-                for fact in facts
-            )
-        case ast.Field(name):
-            return any(
+    if isinstance(node, ast.Exists):
+        for fact in facts:
+            if isinstance(fact, ast.Exists):
+                if fact.shape == node.shape and _covers(node.test, fact.test) and set(fact.params) <= set(node.params):
+                    return True
+            elif (
+                isinstance(fact, ast.Linked) and _leads(fact.target, node.test) and set(fact.params) <= set(node.params)
+            ):
+                return True
+        return False
+    if isinstance(node, ast.Field):
+        for fact in facts:
+            if (
                 isinstance(fact, ast.Field)
-                and fact.name == name
+                and fact.name == node.name
                 and node.op in ("=", "in")
                 and fact.op in ("=", "in")
                 and _within(fact, node)
-                for fact in facts
-            )
-        case _:
-            return False
+            ):
+                return True
+        return False
+    if isinstance(node, ast.And):
+        return all(implied(part, facts) for part in node.parts)
+    if isinstance(node, ast.Or):
+        return any(implied(part, facts) for part in node.parts)
+    return False
 
 
 def _leads(target: ast.Select, test: ast.Test) -> bool:

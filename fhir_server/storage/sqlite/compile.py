@@ -89,6 +89,10 @@ FEW_PARAMS = 8
 """A long list of a policy over more params than this is bound as a list, and not as bits for each."""
 LASTING_KEPT = 400
 """Nodes of policies whose conditions a connection keeps."""
+PROBED = 200
+"""No more documents than this are asked one by one what points at them, while what points could be listed."""
+PROBES = 4
+"""Asking one document costs as much as listing this many that point."""
 MOST_WRITES_PER_S = 50_000
 """More entries of one term than a store can write in a second: bounds how far a remembered count can be off."""
 
@@ -226,28 +230,22 @@ class Compiler:
         """Raises: TooCostly when a link of a chain selects more documents than the limit."""
         types: tuple[int, ...] | None = None
         if select.types is not None:
-            numbers = (self._terms.type_number(name) for name in dict.fromkeys(select.types))
-            types = tuple(number for number in numbers if number is not None)
+            numbers = [self._terms.type_number(name) for name in dict.fromkeys(select.types)]
+            types = tuple([number for number in numbers if number is not None])
         return Selection(self.lower(select.where, select.contained, types), types, select.contained)
 
     def lower(self, node: Node, contained: str, types: tuple[int, ...] | None) -> Condition:
         """The condition of a node within a Select of this containment and these types."""
+        if isinstance(node, Exists):
+            shifted = node.params if contained == "no" else shift(node.params, contained)
+            return self._keys(shifted, node.test) if node.shape == "key" else self._spans(shifted, node.test)
         match node:
             case And(parts):
                 if node.lasting and self._lasting is not None and not self._terms.writing:
                     return self._lasting.condition(node, contained, types, self._chain_limit)
-                return self._all([self.lower(part, contained, types) for part in parts])
+                return self._all(self._conjuncts(parts, contained, types))
             case Or(parts):
-                lowered = [self.lower(part, contained, types) for part in parts]
-                if any(part is ALWAYS for part in lowered):
-                    return ALWAYS
-                alternatives = [part for part in lowered if not isinstance(part, Never)]
-                lasting = all(part.lasting for part in lowered)
-                if not alternatives:
-                    return NOWHERE if lasting else NEVER
-                if len(alternatives) == 1 and (lasting or not alternatives[0].lasting):
-                    return alternatives[0]
-                return Any_(alternatives, lasting=lasting)
+                return self._any([self.lower(part, contained, types) for part in parts])
             case Not(part):
                 inner = self.lower(part, contained, types)
                 if inner is ALWAYS:
@@ -255,9 +253,6 @@ class Compiler:
                 # What does not hold yet may hold later: only for this search it is left out.
                 left_out = isinstance(inner, Never) and (inner.lasting or self._lasting is not None)
                 return ALWAYS if left_out else Negation(inner)
-            case Exists(params, shape, test):
-                shifted = shift(params, contained)
-                return self._keys(shifted, test) if shape == "key" else self._spans(shifted, test)
             case Linked(params, target):
                 return self._linked(shift(params, contained), self.select(target))
             case LinkedFrom(params, source):
@@ -267,9 +262,37 @@ class Compiler:
             case _:
                 assert_never(node)
 
+    def _conjuncts(self, parts: Sequence[Node], contained: str, types: tuple[int, ...] | None) -> list[Condition]:
+        """The conditions of nodes that all hold. Reverse chains come after the others: when those select few documents,
+        each one's own references are looked at instead of all that the chain starts from.
+        """
+        if not any(type(part) is LinkedFrom for part in parts):
+            return [self.lower(part, contained, types) for part in parts]
+        lowered = {
+            n: self.lower(part, contained, types) for n, part in enumerate(parts) if type(part) is not LinkedFrom
+        }
+        few = min((one.count(PROBED) for one in lowered.values() if one.driven), default=None)
+        for n, part in enumerate(parts):
+            if isinstance(part, LinkedFrom):
+                params = shift(part.params, part.source.contained)
+                lowered[n] = self._linked_from(params, self.select(part.source), contained, few)
+        return [lowered[n] for n in range(len(parts))]
+
+    def _any(self, parts: list[Condition]) -> Condition:
+        if ALWAYS in parts:
+            return ALWAYS
+        alternatives = [part for part in parts if not isinstance(part, Never)]
+        lasting = all(part.lasting for part in parts)
+        if not alternatives:
+            return NOWHERE if lasting else NEVER
+        if len(alternatives) == 1 and (lasting or not alternatives[0].lasting):
+            return alternatives[0]
+        return Any_(alternatives, lasting=lasting)
+
     def _all(self, parts: list[Condition]) -> Condition:
-        if any(isinstance(part, Never) for part in parts):
-            return NOWHERE if any(isinstance(part, Never) and part.lasting for part in parts) else NEVER
+        never = [part for part in parts if isinstance(part, Never)]
+        if never:
+            return NOWHERE if any(part.lasting for part in never) else NEVER
         flat: list[Condition] = []
         window: Updated | None = None
         for part in parts:
@@ -468,6 +491,14 @@ class Compiler:
                 return None
         raise TooCostly(f"A link of a chain selects more than {self._chain_limit} resources; narrow it.")
 
+    def _is_more(self, source: Selection, few: int) -> bool:
+        """Whether a link begins at more than a few documents, and at no more than a chain may."""
+        for part in source.parts:
+            if isinstance(part, Keys) and len(part.tids) == 1:
+                limit = self._chain_limit + 1
+                return few < self.count(part.driver(), limit) < limit
+        return False
+
     def _certainly_between(self, tid: int, least: int, most: int) -> bool:
         """Whether a remembered count of a term shows that it is still above `least` and not above `most`, whatever was
         written since.
@@ -497,7 +528,13 @@ class Compiler:
             tids.extend(tid for (tid,) in rows)
         return Keys(self, tids, types) if tids else NEVER
 
-    def _linked_from(self, params: tuple[int, ...], source: Selection, contained: str) -> Condition:
+    def _linked_from(
+        self, params: tuple[int, ...], source: Selection, contained: str, few: int | None = None
+    ) -> Condition:
+        """`few`: about how many documents are asked at most."""
+        if few is not None and few < PROBED and self._is_more(source, few * PROBES):
+            used, _ = self._param_types(params)
+            return LinkFromProbe(self, used, source) if used else NEVER
         rids = self._links(source)
         params, _ = self._param_types(params)
         if not params or rids == []:
