@@ -8,7 +8,7 @@ resources it never returns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from operator import is_
 from typing import Any, Final, Literal, TypeAlias, assert_never
@@ -37,6 +37,9 @@ class Policy:
 
     predicates: Mapping[str, ast.Node] | None = None
     actions: Mapping[Action, Mapping[str, ast.Node]] | None = None
+    subjects: Callable[[str], tuple[int, ...]] = field(default=lambda name: (), compare=False, repr=False)
+    """For a type the numbers of the entries that say whom a resource is about. Whoever writes one about several people
+    has to be granted each of them."""
     _merged: dict[Any, tuple[tuple[str, ...] | None, ast.Node]] = field(default_factory=dict, compare=False, repr=False)
     _of_named: dict[str, tuple[ast.And | None]] = field(default_factory=dict, compare=False, repr=False)
     _whole: dict[Any, ast.Select] = field(default_factory=dict, compare=False, repr=False)

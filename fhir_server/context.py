@@ -6,6 +6,7 @@ concrete terminology.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -169,7 +170,8 @@ class RequestContext:
         if self.policy.everything:
             return "*"
         grant = self.caller.grant if self.caller is not None else None
-        return grant.id if grant is not None else None
+        # One grant may have tokens of narrower scopes, which count less.
+        return hashlib.sha256(repr((grant.id, grant.scopes)).encode()).hexdigest() if grant is not None else None
 
     def refresh(self) -> bool:
         """Computes the caller's policy anew, once per request; whether there is a new one to try again with."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any, Final, TypeVar
 
 from fhir_server import authorize, owned, registries, sealing
+from fhir_server import labels as labelling
 from fhir_server.authorize import Action
 from fhir_server.context import RequestContext, Server
 from fhir_server.deciding import selects
@@ -72,7 +73,8 @@ class Repository:
         """The current version. Raises Forbidden, NotFound, or Gone (410) for a deletion."""
         policy = self.context.policy
         authorize.require(policy, (resource_type,), "r")
-        if not policy.unrestricted(resource_type, "r") and resource_type != "Binary":
+        asked = not policy.unrestricted(resource_type, "r") and resource_type != "Binary"
+        if asked:
             # One question to the index; the body need not be looked into.
             found = self.find(resource_type, resource_id)
             if found is not None:
@@ -83,7 +85,8 @@ class Repository:
                 raise Gone(f"The {resource_type} has been deleted.")
             raise NotFound(f"There is no {resource_type} with this id.")
         stored = self._reader.read(resource_type, resource_id)
-        if stored is None or not self.visible(stored):
+        # What was asked about and not found is not looked into: the time that takes would tell that it is there.
+        if stored is None or (asked and stored.body is not None) or not self.visible(stored):
             raise NotFound(f"There is no {resource_type} with this id.")
         if stored.body is None:
             raise Gone(f"The {resource_type} has been deleted.")
@@ -99,7 +102,7 @@ class Repository:
         stored = None
         if version_id.isascii() and version_id.isdigit() and len(version_id) < 18 and version_id[0] != "0":
             stored = self.server.store.read_version(resource_type, resource_id, int(version_id))
-        if stored is None or not self.visible(stored):
+        if stored is None or not self.visible(stored, labels=self._labels((stored,)).get(stored.address, ())):
             raise NotFound(f"There is no such version of this {resource_type}.")
         if stored.body is None:
             raise Gone(f"This version of the {resource_type} is its deletion.")
@@ -130,9 +133,10 @@ class Repository:
         while True:
             found = store.history(replace(query, count=max(query.count, 100), total=False))
             page.watermark = page.watermark or found.watermark
+            labelled = self._labels(found.entries)
             for stored in found.entries:
                 looked_at += 1
-                if self.visible(stored, action):
+                if self.visible(stored, action, labels=labelled.get(stored.address, ())):
                     if len(page.entries) == query.count:
                         page.next = _position(page.entries[-1])
                         return page
@@ -152,11 +156,31 @@ class Repository:
         before = None
         while True:
             found = self.server.store.history(HistoryQuery(query.type, query.id, count=100, before=before))
-            if any(self.visible(stored) for stored in found.entries):
+            labelled = self._labels(found.entries)
+            if any(self.visible(stored, labels=labelled.get(stored.address, ())) for stored in found.entries):
                 return True
             if found.next is None:
                 return False
             before = found.next
+
+    def _labels(self, versions: Sequence[Stored]) -> dict[str, list[Any]]:
+        """Address -> the labels that a resource has now, or had when it was deleted, of those among some versions that
+        are not current: what is labelled later was no less confidential before.
+        """
+        policy = self.context.policy
+        if policy.everything:
+            return {}
+        newest = self.server.store.read_many(list(dict.fromkeys(one.address for one in versions)))
+        found = {}
+        for address in {one.address for one in versions}:
+            current = newest.get(address)
+            if current is None or all(one.version == current.version for one in versions if one.address == address):
+                continue
+            if current.body is None:
+                current = self.server.store.read_version(current.type, current.id, current.version - 1) or current
+            if current.body is not None:
+                found[address] = labelling.of(parse_body(current.body))
+        return found
 
     def search(self, search: ast.Search) -> SearchPage:
         """A page of what the policy shows."""
@@ -223,10 +247,13 @@ class Repository:
 
     # --- single resources before the policy ---------------------------------------------------------------------------
 
-    def visible(self, stored: Stored, *actions: Action, reader: Reader | None = None) -> bool:
+    def visible(
+        self, stored: Stored | Version, *actions: Action, reader: Reader | None = None, labels: Sequence[Any] = ()
+    ) -> bool:
         """Whether the policy permits one of some actions (none given: read) on this version.
 
-        It is judged by its own content, a deletion by the version before it.
+        It is judged by its own content, a deletion by the version before it; and by `labels`, those that the resource
+        has now.
         """
         policy = self.context.policy
         actions = tuple(action for action in actions or _READ if policy.grants(stored.type, action))
@@ -240,7 +267,7 @@ class Repository:
             body = before.body if before is not None else None
             if body is None:
                 return False
-        resource = parse_body(body)
+        resource = labelling.with_more(parse_body(body), list(labels))
         if stored.type == "Binary" and not self._owned(resource, stored.address, reader or self._reader):
             return False
         documents = self.server.extractor.documents(resource, stored.address)

@@ -8,11 +8,11 @@ returns.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from fhir_server import appendonly, authorize, owned, registries, sealing
+from fhir_server import appendonly, authorize, labels, owned, registries, sealing
 from fhir_server.conditions import check_if_match, check_if_none_match
 from fhir_server.errors import (
     BadRequest,
@@ -66,7 +66,7 @@ class Write:
     current one and depends on nothing else. `many`: how many resources a conditional delete may meet. `label` is
     ``Bundle.entry[3]`` in a Bundle, else "". `full_url` is that entry's, by which other entries refer to it.
     `resource` belongs to the Write: in a transaction its links are rewritten in place. `new_id`: the id made for it,
-    if one was.
+    if one was. `relabels`: taking labels away is what this write is for.
     """
 
     action: Literal["create", "update", "patch", "delete"]
@@ -81,6 +81,7 @@ class Write:
     label: str = ""
     full_url: str = ""
     new_id: str = ""
+    relabels: bool = False
 
 
 @dataclass(slots=True)
@@ -770,8 +771,16 @@ class Plan:
         if not fresh and (stored is None or stored.body is None):
             actions.append("c")
         refused = Forbidden("The resource would be outside what is granted.")
-        if not all(self.repository.permits(documents, action, reader=tx, updated=updated) for action in actions):
-            raise refused
+        old = None if stored is None or stored.body is None else parse_body(stored.body)
+        for alone in (documents, *self._each_subject(documents, old)):
+            if not all(self.repository.permits(alone, action, reader=tx, updated=updated) for action in actions):
+                raise refused
+        free = one.write.relabels or self.policy.unrestricted(kind, "u")
+        if old is not None and not free and not labels.kept(old, one.resource or {}):
+            raise Forbidden(
+                "Labels that restrict who sees a resource are taken away by $meta-delete alone.",
+                expression="meta.security",
+            )
         bases = self.server.extractor.settings.base_urls
         if kind == "Binary" and not all(self.policy.unrestricted(kind, action) for action in actions):
             owner = owned.owner(one.resource or {}, bases)
@@ -785,6 +794,22 @@ class Plan:
             if pointers and not self._shown_or_written(tx, pointers):
                 # To point at content is to see it.
                 raise Forbidden("The document points at content that is not granted.")
+
+    def _each_subject(
+        self, documents: Sequence[Document], old: dict[str, Any] | None
+    ) -> Iterator[tuple[Document, ...]]:
+        """The resource as if it were about one patient alone, for each whom it is newly about; nothing when that is one
+        in all. What is about somebody as well is in that person's record, and may give others access to it.
+        """
+        numbers = frozenset(self.policy.subjects(documents[0].type))
+        about = _patients(documents[0], numbers)
+        if len(about) < 2:
+            return
+        if old is not None:
+            about -= _patients(self.server.extractor.documents(old, documents[0].address)[0], numbers)
+        for address in sorted(about):
+            keys = [entry for entry in documents[0].keys if entry[0] not in numbers or entry[1] == address]
+            yield replace(documents[0], keys=keys), *documents[1:]
 
     def _shown_or_written(self, tx: Transaction, addresses: set[str]) -> bool:
         """Whether the caller sees all of these, or writes them in this very transaction (which is judged as a
@@ -834,6 +859,10 @@ class Plan:
             search = ast.Search(ast.Select(None, ast.Exists(params, "key", test)), count=len(written) + 1)
             if any(match.address not in written for match in tx.search(search).matches):
                 raise Conflict("The resource is referred to by others, and this server keeps references whole.")
+
+
+def _patients(document: Document, numbers: frozenset[int]) -> set[str]:
+    return {key for number, key in document.keys if number in numbers and key.startswith("Patient/")}
 
 
 def _refuse(error: FhirError, write: Write) -> FhirError:

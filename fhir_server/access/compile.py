@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Final, cast
 
-from fhir_server import definitions
+from fhir_server import definitions, labels
 from fhir_server.access import subjects
 from fhir_server.access.consents import Layers, Restriction
 from fhir_server.access.grant import Grant
@@ -26,9 +26,6 @@ from fhir_server.search.resolve import resolve, resolver
 from fhir_server.wire import instant
 from smart_auth.scopes import ResourceScope, parse_one
 
-CONFIDENTIALITY: Final = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
-ACT_CODE: Final = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
-
 SENSITIVE: Final = (
     *("ETH", "ETHUD", "OPIOIDUD", "ALC", "SUD", "PSY", "PSYTHPN", "BH", "COGN", "DVD", "EMOTDIS", "MH", "GDIS", "HIV"),
     *("STD", "SEX", "SDV", "SICKLE", "SCA", "TABOO", "VIO", "VIOLENCE", "MST", "SPI", "DIA", "GENDER"),
@@ -37,6 +34,9 @@ SENSITIVE: Final = (
 
 NEVER: Final = frozenset((("AuditEvent", "u"), ("AuditEvent", "d")))
 """Nobody rewrites the record of who did what."""
+
+_LABEL_ELEMENTS: Final = {"Composition": "confidentiality", "DocumentReference": "security-label"}
+"""Parameters of elements that hold labels of the content, beside those in meta."""
 
 _ALL: Final = frozenset(definitions.resource_types())
 _ABOVE: Final = {"N": ("R", "V"), "R": ("V",), "V": ()}
@@ -69,7 +69,10 @@ def compile_policy(
         assert isinstance(policy, Policy)
         return policy
     compiler = Compiler(server, grant, role, snapshot, now_us)
-    made = Policy(actions={cast(Action, action): Granted(compiler, action) for action in ACTIONS})
+    made = Policy(
+        actions={cast(Action, action): Granted(compiler, action) for action in ACTIONS},
+        subjects=partial(subjects.numbers, server.registry),
+    )
     known[key] = (snapshot, (role.version, role.identity, moment), made)
     while len(known) > _CACHED:
         known.popitem(last=False)
@@ -225,8 +228,7 @@ class Compiler:
             parts.append(OWNED)
         above = _ABOVE[rule.confidentiality]
         if above:
-            labels = ",".join(f"{CONFIDENTIALITY}|{code}" for code in above)
-            parts.append(ast.Not(self._context.node((resource_type,), "_security", labels)))
+            parts.append(ast.Not(self._labelled(resource_type, above)))
         return both(parts)
 
     def _search(self, resource_type: str, pairs: Iterable[tuple[str, str]]) -> ast.Node:
@@ -292,10 +294,23 @@ class Compiler:
         denials = (layers for layers in part.agreements if any(layer.effect == "deny" for layer in layers))
         allowed = both((allowed, *(self._layered(ast.EVERYTHING, layers, resource_type) for layers in denials)))
         if part.discreet:
-            labels = [f"{ACT_CODE}|{code}" for code in SENSITIVE] + [f"{CONFIDENTIALITY}|{code}" for code in "RV"]
-            hidden = self._context.node((resource_type,), "_security", ",".join(labels))
-            allowed = both((allowed, negated(hidden)))
+            allowed = both((allowed, ast.Not(self._labelled(resource_type, ("R", "V"), SENSITIVE))))
         return allowed
+
+    def _labelled(self, resource_type: str, confidential: Iterable[str], sensitive: Iterable[str] = ()) -> ast.Node:
+        """A resource with one of these labels: in its meta, or where its type has an element for the labels of its
+        content.
+        """
+        texts = [f"{system}|{code}" for code in confidential for system in (*labels.CONFIDENTIALITY, "")]
+        texts += [f"{system}|{code}" for code in sensitive for system in (*labels.ACT_CODE, "")]
+        codes = ["_security", *([_LABEL_ELEMENTS[resource_type]] if resource_type in _LABEL_ELEMENTS else [])]
+        found = [self._context.node((resource_type,), code, ",".join(texts)) for code in codes]
+        if len(found) == 2:
+            first, second = found
+            assert isinstance(first, ast.Exists)
+            assert isinstance(second, ast.Exists)
+            return ast.Exists((*first.params, *second.params), "key", first.test)
+        return either(found)
 
     def _layered(self, start: ast.Node, layers: Layers, resource_type: str) -> ast.Node:
         """One Consent applied to what holds without it: each provision is an exception from those before. Only who is

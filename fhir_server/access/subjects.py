@@ -91,9 +91,9 @@ def table() -> Mapping[str, tuple[str, ...]]:
 
 
 def numbers(registry: Registry, resource_type: str) -> tuple[int, ...]:
-    """The numbers of the index entries that hold the patient of a resource."""
+    """The numbers of the index entries that hold the patient of a resource; () for what is about none."""
     found: dict[int, None] = {}
-    for code in table()[resource_type]:
+    for code in table().get(resource_type, ()):
         param = registry.param(resource_type, code)
         assert param is not None
         found.update(dict.fromkeys(param.numbers))

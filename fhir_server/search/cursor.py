@@ -25,6 +25,7 @@ LIFETIME_S: Final = 24 * 3600
 
 _VERSION: Final = b"\x01"
 _NONCE_BYTES: Final = 12
+_BLOCK: Final = 256
 
 
 def new_key() -> bytes:
@@ -40,10 +41,12 @@ def digest(*parts: Any) -> bytes:
 def seal(key: bytes, payload: Any, context: bytes = b"", *, now_s: float | None = None) -> str:
     """A token for `payload` (JSON values, tuples included) that `open` accepts with the same key and context.
 
-    Shape: URL-safe base64 without padding; nothing of the payload can be read from it.
+    Shape: URL-safe base64 without padding; nothing of the payload can be read from it. Its length is in steps, since a
+    position may be that of a resource whose id is not shown.
     """
     made = int(time.time() if now_s is None else now_s)
     text = msgspec.json.encode((made, payload))
+    text += b" " * (-len(text) % _BLOCK)
     nonce = os.urandom(_NONCE_BYTES)
     sealed = AESGCM(key).encrypt(nonce, text, _VERSION + context)
     return base64.urlsafe_b64encode(_VERSION + nonce + sealed).rstrip(b"=").decode("ascii")

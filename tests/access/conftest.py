@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from fhir_server.access.caller import Caller
 from fhir_server.access.compile import compile_policy
 from fhir_server.access.grant import Grant
 from fhir_server.access.policies import RolePolicy, default_policy
 from fhir_server.access.relations import Relations
-from fhir_server.app import create_server
+from fhir_server.app import create_app, create_server
 from fhir_server.authorize import EVERYTHING, Action, Policy
 from fhir_server.context import RequestContext, Server, Settings
-from fhir_server.errors import Forbidden, NotFound
+from fhir_server.errors import Forbidden, NotFound, Unauthorized
 from fhir_server.repository import Repository, Write
 from fhir_server.storage.protocol import Store
 from terminology import ucum
 from terminology.local import Local
-from tests.support.http import BASE, Clock
+from tests.support.http import BASE, Answer, Client, Clock
 
 JSON = dict[str, Any]
 
@@ -154,6 +155,30 @@ def serve(store: Store, clock: Clock) -> Server:
         units=ucum.canonical,
         clock=lambda: clock.now,
     )
+
+
+class Named:
+    """A gate whose tokens are the names of grants."""
+
+    def __init__(self, hospital: Hospital, grants: Mapping[str, Grant]) -> None:
+        self._hospital, self._grants = hospital, grants
+
+    def enter(self, server: Server, token: str, address: str) -> Caller:
+        grant = self._grants.get(token)
+        if grant is None:
+            raise Unauthorized("Not a token.", token_error="invalid_token")
+        return Caller(self._hospital.policy(grant), grant, lambda: self._hospital.policy(grant, fresh=True))
+
+
+class Person:
+    """Somebody with a token, at the HTTP interface."""
+
+    def __init__(self, hospital: Hospital, grant: Grant) -> None:
+        self._client = Client(create_app(hospital.server, gate=Named(hospital, {"token": grant})), hospital.server)
+
+    def __call__(self, method: str, path: str, body: Any = None, **headers: Any) -> Answer:
+        """Sends a request."""
+        return self._client.request(method, path, body, authorization="Bearer token", **headers)
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 
 from fhir_server.context import FhirRequest, FhirResponse
 from fhir_server.errors import BadRequest
+from fhir_server.interactions.written import shown
 from fhir_server.repository import Repository
 from fhir_server.resources import jsonformat
 from fhir_server.search import ast
@@ -113,6 +114,12 @@ def plan_add(repository: Repository, request: FhirRequest) -> Write:
     return _write(request, change)
 
 
+def _may_relabel(repository: Repository) -> bool:
+    """People do not take away what their hospital put on their records."""
+    caller = repository.context.caller
+    return caller is None or caller.grant is None or caller.grant.role != "patient"
+
+
 def plan_delete(repository: Repository, request: FhirRequest) -> Write:
     """An update of meta alone, without what is given; what is not there is no error."""
     given = _given(request)
@@ -121,10 +128,10 @@ def plan_delete(repository: Repository, request: FhirRequest) -> Write:
         unwanted = {_key(part, value) for value in given.get(part) or ()}
         return [value for value in values if _key(part, value) not in unwanted]
 
-    return _write(request, change)
+    return _write(request, change, relabels=_may_relabel(repository))
 
 
-def _write(request: FhirRequest, change: Callable[[str, list[Any]], list[Any]]) -> Write:
+def _write(request: FhirRequest, change: Callable[[str, list[Any]], list[Any]], *, relabels: bool = False) -> Write:
     assert request.type is not None
     assert request.id is not None
     return Write(
@@ -134,6 +141,7 @@ def _write(request: FhirRequest, change: Callable[[str, list[Any]], list[Any]]) 
         patch=lambda resource: _changed(resource, change),
         if_match=request.if_match,
         label=request.label,
+        relabels=relabels,
     )
 
 
@@ -148,8 +156,11 @@ def delete(repository: Repository, request: FhirRequest) -> FhirResponse:
 
 
 def answer(repository: Repository, request: FhirRequest, result: Result) -> FhirResponse:
-    """The meta that the resource has now."""
+    """The meta that the resource has now, if the caller may see it."""
     assert result.json is not None
+    assert result.version is not None
+    if not shown(repository, result.version):
+        return _answered({})
     return _answered(jsonformat.parse(result.json).get("meta", {}))
 
 

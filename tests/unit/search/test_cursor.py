@@ -25,6 +25,13 @@ def test_a_token_shows_nothing_and_no_two_are_equal() -> None:
     assert b"chalmers" not in base64.urlsafe_b64decode(one + "==")
 
 
+def test_how_long_a_token_is_does_not_tell_whose_position_it_holds() -> None:
+    sizes = {len(cursor.seal(KEY, {"b": [1, "Observation", "x" * size, 1]})) for size in range(1, 65)}
+    assert len(sizes) == 1
+    long = cursor.seal(KEY, {"p": "x" * 5000})
+    assert cursor.open(KEY, long) == {"p": "x" * 5000}
+
+
 def test_a_token_of_another_store_or_search_is_gone() -> None:
     token = cursor.seal(KEY, PAYLOAD, b"search")
     for key, context in ((bytes(32), b"search"), (KEY, b"other")):
