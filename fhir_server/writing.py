@@ -787,13 +787,13 @@ class Plan:
             if not owner or not self._shown_or_written(tx, {owner}):
                 raise Forbidden("Content needs a securityContext that is granted.", expression="Binary.securityContext")
         if not self.policy.unrestricted("Binary", "r"):
-            pointers = owned.pointed_at(self.registry, documents, bases)
+            pointers = owned.pointed_at(documents)
             if pointers and stored is not None and stored.body is not None:
                 before = self.server.extractor.documents(parse_body(stored.body), stored.address)
-                pointers -= owned.pointed_at(self.registry, before, bases)
+                pointers -= owned.pointed_at(before)
             if pointers and not self._shown_or_written(tx, pointers):
                 # To point at content is to see it.
-                raise Forbidden("The document points at content that is not granted.")
+                raise Forbidden("The resource points at content that is not granted.")
 
     def _each_subject(
         self, documents: Sequence[Document], old: dict[str, Any] | None

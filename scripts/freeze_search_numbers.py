@@ -3,7 +3,7 @@
     python scripts/freeze_search_numbers.py
 
 Index entries in databases carry these numbers, so one that is in the file never changes: new parameters get new
-numbers.
+numbers. Every type has one more, of the entries that say at which Binaries its resources point.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from fhir_server import definitions
-from fhir_server.search.registry import NUMBERS_FILE, indexed_codes
+from fhir_server.search.registry import CONTENT, NUMBERS_FILE, indexed_codes
 
 
 def main() -> int:
@@ -24,7 +24,7 @@ def main() -> int:
     added = 0
     for name in definitions.resource_types():
         known = frozen.setdefault(name, {})
-        for code in indexed_codes(name):
+        for code in (*indexed_codes(name), CONTENT):
             if code not in known:
                 known[code] = following
                 following, added = following + 1, added + 1

@@ -16,6 +16,7 @@ from functools import lru_cache
 from typing import Any, Final, TypeAlias
 
 from fhir_server import definitions
+from fhir_server.resources import content
 from fhir_server.search.ast import CONTAINED
 from fhir_server.search.documents import Document, KeyEntry, RangeEntry
 from fhir_server.search.paths import Branch, Exist, ExtensionWith, First, Get, Step, Where
@@ -29,6 +30,7 @@ from fhir_server.search.registry import (
     Component,
     Param,
     Registry,
+    content_number,
 )
 from fhir_server.search.settings import UCUM, Settings
 from fhir_server.search.values import (
@@ -63,7 +65,7 @@ Handler: TypeAlias = Callable[[Any, int, Keys, Ranges, Context], None]
 Walk: TypeAlias = Callable[[Mapping[str, Any], Keys, Ranges, Context, Mapping[str, Any]], None]
 """(element, keys, ranges, context, resource)"""
 
-EXTRACTION_VERSION: Final = 1
+EXTRACTION_VERSION: Final = 2
 """Changes whenever the same resource would be given other entries: stores that were filled by another one are
 reindexed.
 """
@@ -164,12 +166,17 @@ class Extractor:
         """The document of a resource, and one per resource contained in it; entries without duplicates.
 
         `resource` has been validated. `address` is ``Type/id``. Contained documents have the address ``Type/id#local``,
-        and the bit `ast.CONTAINED` in each of their parameter numbers.
+        and the bit `ast.CONTAINED` in each of their parameter numbers. What contained resources point at is the
+        container's.
         """
         contained = resource.get("contained") or ()
         local = {one["id"]: one["resourceType"] for one in contained if "id" in one} if contained else _NONE
         context = (address, local)
         found = [self._document(resource, address, context)]
+        pointed_at = content.binaries(resource, self.settings.base_urls)
+        if pointed_at:
+            number = content_number(found[0].type)
+            found[0].keys.extend((number, binary) for binary in pointed_at)
         for one in contained:
             if "id" in one:
                 document = self._document(one, f"{address}#{one['id']}", context)

@@ -38,6 +38,11 @@ FIRST_CUSTOM: Final = 100_000
 
 NUMBERS_FILE: Final = Path(__file__).parent / "definitions" / "numbers.json"
 
+CONTENT: Final = "(content)"
+"""What `numbers.json` calls the entries that say at which Binaries a resource points (resources/content.py). They
+belong to no search parameter: nothing that a client asks for leads to them.
+"""
+
 FIELDS: Final = frozenset({"_id", "_lastUpdated", "_type"})
 """Parameters that are answered from the resource's row, not from entries."""
 
@@ -150,6 +155,11 @@ def indexed_codes(type_name: str) -> list[str]:
 def _frozen() -> Mapping[str, Mapping[str, int]]:
     numbers: dict[str, dict[str, int]] = json.loads(NUMBERS_FILE.read_text(encoding="utf-8"))
     return numbers
+
+
+def content_number(type_name: str) -> int:
+    """The number of a type's `CONTENT` entries."""
+    return param_id(_frozen()[type_name][CONTENT])
 
 
 @cache

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from fhir_server.fhirpath import compile_expression
+from fhir_server.owned import pointed_at
 from fhir_server.search.ast import CONTAINED
 from fhir_server.search.extract import Extractor, ReferenceKeys
-from fhir_server.search.registry import builtin
+from fhir_server.search.registry import builtin, content_number
 from fhir_server.search.values import MAX_WORDS, WORD_LENGTH
 from tests.support import examples
 from tests.support.shelf import BASE, DEFAULT, parsed, settings
@@ -96,6 +97,20 @@ def test_contained_resources_are_documents_of_their_own() -> None:
 )
 def test_references_as_keys(reference: str, key: str, named: str) -> None:
     assert ReferenceKeys(DEFAULT.base_urls).key(reference) == (key, named)
+
+
+def test_what_a_resource_points_at_is_an_entry_of_its_own_document() -> None:
+    """The container's, too, for what it contains; without the bit of contained entries, since nobody searches by it."""
+    resource = {
+        "resourceType": "Patient",
+        "photo": [{"url": f"{BASE}/Binary/1/_history/2"}, {"url": "Binary/1"}],
+        "contained": [{"resourceType": "Media", "id": "m", "content": {"url": "Binary/2"}}],
+    }
+    number = content_number("Patient")
+    own, inner = EXTRACTOR.documents(resource, "Patient/1")
+    assert [entry for entry in own.keys if entry[0] == number] == [(number, "Binary/1"), (number, "Binary/2")]
+    assert not any(str(key).startswith("Binary/") for _, key in inner.keys)
+    assert pointed_at((own, inner)) == {"Binary/1", "Binary/2"}
 
 
 def test_entries_are_not_repeated() -> None:

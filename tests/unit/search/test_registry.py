@@ -41,6 +41,20 @@ def test_numbers_are_unique_and_frozen() -> None:
     assert registry.builtin().params("Patient")["birthdate"].number == table["Patient"]["birthdate"] * 16 == 29152
 
 
+def test_entries_about_content_are_no_parameter_of_any_type() -> None:
+    """They are for the gate alone: no search names them, and no listing shows them."""
+    builtin = registry.builtin()
+    own = {registry.content_number(name) for name in definitions.resource_types()}
+    assert len(own) == len(definitions.resource_types()) == 146
+    for name in definitions.resource_types():
+        for param in builtin.params(name).values():
+            assert not own.intersection((param.number, *param.variant(*range(16))))
+        assert registry.CONTENT not in str(builtin.describe(name))
+        assert builtin.param(name, registry.CONTENT) is None
+    assert not any(own.intersection(param.numbers) for param in builtin.common.values())
+    assert registry.content_number("Account") == 2580 * 16
+
+
 def test_nearly_all_expressions_are_static_paths() -> None:
     dynamic = {
         f"{name}.{param.code}"
