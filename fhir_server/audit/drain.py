@@ -90,6 +90,8 @@ class Drainer:
         self._look_until = 0.0
         self._next_orphans = self._next_beat = self._next_anchor = 0.0
         self._since_anchor = 0
+        self.lag_s = 0.0
+        """How old the first event was that was moved last."""
 
     # --- from the sources ---------------------------------------------------------------------------------------------
 
@@ -208,6 +210,8 @@ class Drainer:
 
     def _commit(self, batch: Batch) -> int:
         server, head = self._server, self._head
+        if batch.events:
+            self.lag_s = (server.clock() - batch.events[0].at) / 1e6
         prepared: list[tuple[str, Form, tuple[Document, ...]]] = []
         sequence, previous = head.sequence, head.hash
         for event in self._audit_events(batch.events):
