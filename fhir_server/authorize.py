@@ -205,12 +205,12 @@ def narrow_select(select: ast.Select, policy: Policy) -> ast.Select:
     """Binds only resources that the policy lets be found, here and in every Select below. Raises Forbidden (403)."""
     if select.contained == "only":
         # What is contained in a resource is seen with it, and needs no grant of its own.
-        return replace(select, where=_narrow_node(select.where, policy))
+        return replace(select, where=narrow_node(select.where, policy))
     types, predicate = policy._narrowed(select.types, "s")
     if not types:
         require(policy, select.types, "s")
     if select.contained != "no" or select.where != ast.EVERYTHING:
-        where = _narrow_node(select.where, policy)
+        where = narrow_node(select.where, policy)
     elif predicate == ast.EVERYTHING and types == select.types:
         return select
     else:  # the Select of an include, the same each time
@@ -345,18 +345,19 @@ _LISTS: dict[int, tuple[ast.Compare | ast.Field, frozenset[ast.Scalar]]] = {}
 """Lists of policies as sets, by identity; held, so that the identity stays its own."""
 
 
-def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
+def narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
+    """A condition whose chains lead only through what the policy lets be found. Raises Forbidden (403)."""
     match node:
         case ast.Exists() | ast.Field():
             return node
         case ast.And(parts):
-            narrowed = tuple([_narrow_node(part, policy) for part in parts])
+            narrowed = tuple([narrow_node(part, policy) for part in parts])
             return node if all(map(is_, narrowed, parts)) else ast.And(narrowed)
         case ast.Or(parts):
-            narrowed = tuple([_narrow_node(part, policy) for part in parts])
+            narrowed = tuple([narrow_node(part, policy) for part in parts])
             return node if all(map(is_, narrowed, parts)) else ast.Or(narrowed)
         case ast.Not(part):
-            inner = _narrow_node(part, policy)
+            inner = narrow_node(part, policy)
             return node if inner is part else ast.Not(inner)
         case ast.Linked(params, target):
             if target.contained != "both":
@@ -365,7 +366,7 @@ def _narrow_node(node: ast.Node, policy: Policy) -> ast.Node:
             types, predicate = policy._narrowed(target.types, "s")
             if not types:
                 require(policy, target.types, "s")
-            where = _narrow_node(target.where, policy)
+            where = narrow_node(target.where, policy)
             if predicate == ast.EVERYTHING and types == target.types:
                 return node if where is target.where else ast.Linked(params, ast.Select(types, where, "both"))
             # A contained document is seen with its container, which the enclosing Select has narrowed; other documents

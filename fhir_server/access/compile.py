@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from datetime import datetime
 from functools import lru_cache, partial
 from typing import Final, cast
@@ -18,9 +19,9 @@ from fhir_server.access.consents import Layers, Restriction
 from fhir_server.access.grant import Grant
 from fhir_server.access.policies import ACTIONS, ROLES, RolePolicy, Rule, expand
 from fhir_server.access.relations import Circle, Part, Snapshot, patients_of, relations_of
-from fhir_server.authorize import OWNED, Action, Policy
+from fhir_server.authorize import OWNED, Action, Policy, narrow_node
 from fhir_server.context import Server
-from fhir_server.errors import FhirError
+from fhir_server.errors import FhirError, Forbidden
 from fhir_server.search import ast
 from fhir_server.search.resolve import resolve, resolver
 from fhir_server.wire import instant
@@ -150,6 +151,7 @@ class Compiler:
         self._scopes = self._applicable()
         self._role_nodes: dict[tuple[str, str, bool], ast.Node] = {}
         self._values: dict[str, tuple[str, ...]] = {}
+        self._role_alone: Policy | None = None
         treats = any(rule.compartment == "%treated" for rule in role.rules)
         needed = snapshot.needed if treats else patients_of(snapshot.opened)
         self.opened = tuple(sorted(f"Patient/{id_}" for id_ in needed))
@@ -188,11 +190,30 @@ class Compiler:
         limits: dict[bool, list[ast.Node]] = {}
         for scope in self._scopes:
             if scope.type in ("*", resource_type) and action in scope.actions:
-                limit = self._search(resource_type, scope.query) if scope.query else ast.EVERYTHING
+                limit = self._limit(resource_type, scope.query) if scope.query else ast.EVERYTHING
                 limits.setdefault(scope.context == "patient", []).append(limit)
         return either(
             both((self._of_role(resource_type, action, launched), either(kept))) for launched, kept in limits.items()
         )
+
+    def _limit(self, resource_type: str, query: tuple[tuple[str, str], ...]) -> ast.Node:
+        """The node of a granular scope. Clients choose these: what its chains lead through has to be the role's to see,
+        or a scope would tell by what it shows about what it does not.
+        """
+        node = self._search(resource_type, query)
+        try:
+            return narrow_node(node, self._of_role_alone())
+        except Forbidden:
+            return ast.NOTHING
+
+    def _of_role_alone(self) -> Policy:
+        """What the role lets be found, whatever the scopes."""
+        if self._role_alone is None:
+            context = "system" if self._grant.role == "system" else "user"
+            grant = replace(self._grant, scopes=(f"{context}/*.s",))
+            compiler = Compiler(self._server, grant, self.role, self._snapshot, self._now_us)
+            self._role_alone = Policy(actions={"s": Granted(compiler, "s")})
+        return self._role_alone
 
     # --- role policy --------------------------------------------------------------------------------------------------
 

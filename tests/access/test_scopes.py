@@ -227,3 +227,33 @@ def test_a_rule_reaches_up_to_a_label(ward: Hospital, reach: str, expected: set[
     ward.put(*(people.observation(id_, "p", **people.labelled(*codes)) for id_, codes in labels.items()))
     with_rules(ward, rule(criteria="_id=n,r,v", confidentiality=reach))
     assert ward.sees(doctor("user/*.rs"), "Observation") == {f"Observation/{id_}" for id_ in expected}
+
+
+@pytest.mark.parametrize(
+    "query, shows",
+    [
+        ("derived-from:Observation.code=seen", True),
+        ("derived-from:Observation.code=hidden", False),
+        ("derived-from:Observation.code:not=seen", False),
+        ("subject:Patient.link:Patient.birthdate=1990-01-02", False),
+        ("_has:Observation:derived-from:code=hidden", False),
+        ("_has:AuditEvent:entity:action=R", False),
+        ("subject:Patient.birthdate=1980-05-06", True),
+    ],
+)
+def test_the_chains_of_a_scope_lead_through_what_the_role_sees(hospital: Hospital, query: str, shows: bool) -> None:
+    linked = {"link": [{"other": people.ref("Patient/foreign"), "type": "seealso"}]}
+    hospital.put(
+        people.practitioner("doc"),
+        people.patient("p", **linked),
+        people.patient("foreign", "1990-01-02"),
+        people.encounter("e", "p", "Practitioner/doc"),
+        people.observation("seen", "p", code=people.coded("seen")),
+        people.observation("hidden", "foreign", code=people.coded("hidden")),
+        people.observation("o", "p", derivedFrom=[people.ref("Observation/seen"), people.ref("Observation/hidden")]),
+        people.observation("from-o", "foreign", code=people.coded("hidden"), derivedFrom=[people.ref("Observation/o")]),
+    )
+    doctor = staff_grant("doctor", "doc", f"user/Observation.rs?{query}")
+    assert ("Observation/o" in hospital.sees(doctor, "Observation")) is shows
+    if "AuditEvent" not in query:
+        assert "Observation/o" in hospital.sees(granted("system", f"system/Observation.rs?{query}"), "Observation")
