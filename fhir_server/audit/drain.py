@@ -41,6 +41,7 @@ PROCESSES: Final = "audit/process/"
 
 BATCH: Final = 32
 """Events of a batch, from one source; a transaction's events stay together. Few: the embedded store has one writer."""
+_CHANGES: Final = frozenset(("update", "patch"))
 ANCHOR_S: Final = 60.0
 ANCHOR_EVENTS: Final = 1000
 ORPHANS_S: Final = 20.0
@@ -346,10 +347,19 @@ class Drainer:
 
 
 def _concerning(event: Event) -> tuple[str, ...]:
-    """References to what an event showed, wrote, or was refused."""
+    """References to what an event showed, wrote and wrote over, or was refused."""
     if event.kind != "rest":
         return ()
+    if event.seen and event.action in _CHANGES:
+        # What is moved from one record to another leaves its trace in both.
+        return (*event.seen, *(before for one in event.seen if (before := _before(one))))
     return event.seen or ((event.target,) if "/" in event.target else ())
+
+
+def _before(version: str) -> str:
+    """The version before one (``Type/id/_history/n``); "" when it is the first."""
+    address, _, number = version.rpartition("/")
+    return f"{address}/{int(number) - 1}" if number.isdigit() and int(number) > 1 else ""
 
 
 def _has_ended(said: Any) -> bool:

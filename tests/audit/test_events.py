@@ -155,6 +155,17 @@ def test_refusals_are_recorded(world: World) -> None:
     assert unknown["agent"][0]["requestor"] is True
 
 
+def test_what_is_moved_leaves_its_trace_in_both_records(world: World) -> None:
+    client = world.client()
+    client.put("/Patient/p1", PATIENT)
+    client.put("/Patient/p2", {**PATIENT, "id": "p2"})
+    client.put("/Observation/o1", OBSERVATION)
+    client.put("/Observation/o1", {**OBSERVATION, "subject": {"reference": "Patient/p2"}})
+    client.put("/Observation/o1", {**OBSERVATION, "subject": {"reference": "Patient/p2"}, "status": "amended"})
+    found = [reference(event)[-1] for event in world.events() if reference(event)[0].startswith("Observation/o1/")]
+    assert found == ["Patient/p1", "Patient/p2", "Patient/p1", "Patient/p2"]
+
+
 def test_what_is_open_to_all_is_not_recorded(world: World) -> None:
     client = world.client()
     client.get("/metadata")
