@@ -37,6 +37,8 @@ from smart_auth.store.rows import R, check_fields, columns, decode, encode, expi
 
 DEFAULT_DATABASE: Final = "hestia"
 EPOCH: Final = datetime(1970, 1, 1)
+REMEMBERED: Final = 4096
+"""Answers of `together` that are kept beside the bytes they were read from."""
 CONFLICTS: Final = frozenset({24, 112, 225, 244, 246, 251, 263})
 """LockTimeout, WriteConflict and the like: the transaction is run again. mongod labels them TransientTransactionError;
 other servers that speak the protocol do not always."""
@@ -92,6 +94,7 @@ class MongoAuthStore:
         self._alias: str | None = None
         self._pid = 0
         self._collections: dict[str, Any] = {}
+        self._together: dict[Any, tuple[list[bytes | None], tuple[Record | None, ...]]] = {}
 
     def _open(self) -> None:
         """Connects this process: a connection made before a fork is left to the parent."""
@@ -156,8 +159,31 @@ class MongoAuthStore:
         return None if found is None else found[0]
 
     def together(self, *wanted: tuple[type[Record], str]) -> tuple[Record | None, ...]:
-        """See AuthStore.together. One command for each."""
-        return tuple([self.get(kind, id) for kind, id in wanted])
+        """See AuthStore.together. One command; what it gives is read only when it is other than before."""
+        if self._pid != os.getpid():
+            self._open()
+        first, *others = [
+            [{"$match": {"_id": id}}, {"$project": {"body": 1, "place": {"$literal": place}}}]
+            for place, (_, id) in enumerate(wanted)
+        ]
+        names = [table(kind) for kind, _ in wanted]
+        unions = [{"$unionWith": {"coll": name, "pipeline": one}} for name, one in zip(names[1:], others, strict=True)]
+        bodies: list[bytes | None] = [None] * len(wanted)
+        with _edge():
+            for raw in self._collections[names[0]].aggregate([*first, *unions]):
+                bodies[raw["place"]] = raw["body"]
+        known = self._together.get(wanted)
+        if known is None or known[0] != bodies:
+            kinds = [kind for kind, _ in wanted]
+            records = [None if body is None else decode(kind, body) for kind, body in zip(kinds, bodies, strict=True)]
+            known = bodies, tuple(records)
+            if len(self._together) >= REMEMBERED:
+                self._together.clear()
+            self._together[wanted] = known
+        moment = self._clock()
+        if any(one is not None and expired(one, moment) for one in known[1]):
+            return tuple([None if one is None or expired(one, moment) else one for one in known[1]])
+        return known[1]
 
     def _read(self, kind: type[R], id: str) -> tuple[R, int] | None:
         if self._pid != os.getpid():
