@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from fhir_server import registries
-from fhir_server.storage.protocol import Transaction
+from fhir_server.errors import Duplicate
+from fhir_server.storage.protocol import Store, Transaction
 from fhir_server.storage.writes import Stored, Version
 from fhir_server.writing import parse_body
 
@@ -42,7 +43,31 @@ def reindex_resources(server: Server, resources: Sequence[Stored]) -> int:
                 server.registry.version,
             )
         )
-    return server.store.reindex(versions) if versions else 0
+    return replace_entries(server.store, versions) if versions else 0
+
+
+def replace_entries(store: Store, versions: Sequence[Version]) -> int:
+    """Store.reindex of current resources among which there may be some, from before a key was unique, that share it:
+    one of them has it then, and the others keep what else is theirs.
+    """
+    try:
+        return store.reindex(versions)
+    except Duplicate:
+        return sum(_keep_claims(store, one) for one in versions)
+
+
+def _keep_claims(store: Store, version: Version) -> int:
+    """Gives a resource its entries, and those of its unique keys that nobody else has."""
+    wanted, version.claims = version.claims, ()
+    found = store.reindex([version])
+    for claim in wanted:
+        kept = version.claims
+        version.claims = (*kept, claim)
+        try:
+            store.reindex([version])
+        except Duplicate:
+            version.claims = kept
+    return found
 
 
 def reindex_stale(server: Server, deadline: float = float("inf")) -> tuple[int, bool]:

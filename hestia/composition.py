@@ -22,7 +22,7 @@ import click
 from fhir_server.app import create_server, open_store
 from fhir_server.context import OAuth, Server
 from fhir_server.context import Settings as CoreSettings
-from fhir_server.sealing import Sealer, check_key
+from fhir_server.sealing import RESIDENT_ID, Sealer, check_key
 from fhir_server.search.extract import EXTRACTION_VERSION
 from fhir_server.storage.protocol import Store
 from hestia import __version__
@@ -43,6 +43,20 @@ SCHEMA = 1
 """Form of the store's own records; stores of a higher one are refused."""
 
 IDENTITY = "identity"
+OFFICIAL_NUMBERS = {
+    "Patient": (
+        RESIDENT_ID,
+        "urn:oid:2.16.156.10011.1.19",  # health card
+        "urn:oid:2.16.156.10011.1.2",  # health record
+        "urn:oid:2.16.156.10011.1.11",  # outpatient number: the chart
+    ),
+    "Person": (RESIDENT_ID,),
+    "Practitioner": (RESIDENT_ID, "urn:oid:2.16.156.10011.1.4"),  # licence
+}
+"""Identifiers that one human has, and so one current resource of a type (kernel K3): a second one is 409."""
+UNIQUE = 1
+"""Changes with OFFICIAL_NUMBERS: a store that was filled by another one is reindexed."""
+
 COPY_OF = "copy-of"
 """Names the source of a copy that is not finished."""
 
@@ -64,6 +78,7 @@ def core_settings(settings: Settings) -> CoreSettings:
         software_version=__version__,
         oauth=oauth_urls(settings) if settings.auth == "on" else None,
         treatment_days=settings.treatment_days,
+        unique_identifiers=OFFICIAL_NUMBERS,
     )
 
 
@@ -141,11 +156,12 @@ def identify(store: Store, settings: Settings) -> list[str]:
                 "id": str(uuid.uuid4()),
                 "schema": SCHEMA,
                 "extraction": EXTRACTION_VERSION,
+                "unique": UNIQUE,
                 "aliases": list(settings.base_aliases),
                 "reindex": False,
                 **wanted,
             }
-        new = {**old, **wanted, "schema": SCHEMA, "extraction": EXTRACTION_VERSION}
+        new = {**old, **wanted, "schema": SCHEMA, "extraction": EXTRACTION_VERSION, "unique": UNIQUE}
         aliases = {*old["aliases"], *settings.base_aliases}
         if old["base_url"] != settings.base_url:
             aliases.add(old["base_url"])
@@ -154,7 +170,7 @@ def identify(store: Store, settings: Settings) -> list[str]:
                 " stored before are found after `hestia reindex`."
             )
         new["aliases"] = sorted(aliases - {settings.base_url})
-        if any(old[name] != new[name] for name in ("timezone", "fulltext", "extraction")):
+        if any(old.get(name) != new[name] for name in ("timezone", "fulltext", "extraction", "unique")):
             new["reindex"] = True
         if new["reindex"]:
             notes.append("The index was made with other settings or by an older version; it has to be made anew.")

@@ -19,7 +19,7 @@ from fhir_server.search.extract import EXTRACTION_VERSION
 from fhir_server.storage.protocol import Store
 from fhir_server.storage.writes import Stored, Version
 from hestia import transfer
-from hestia.composition import IDENTITY, connect, make_server, open_records, opened, refuse_unusable
+from hestia.composition import IDENTITY, UNIQUE, connect, make_server, open_records, opened, refuse_unusable
 from hestia.masterkey import master_keys
 from hestia.progress import Progress
 from hestia.settings import Settings, sqlite_path
@@ -155,7 +155,8 @@ def copy(settings: Settings, source_uri: str, target_uri: str) -> int:
             copy_records(source_uri, target_uri)
             reseal_records(settings, target_uri)
             target.update_meta(
-                IDENTITY, lambda old: {**(old or {}), "extraction": EXTRACTION_VERSION, "reindex": False}
+                IDENTITY,
+                lambda old: {**(old or {}), "extraction": EXTRACTION_VERSION, "unique": UNIQUE, "reindex": False},
             )
             transfer.finish(target)
         finally:
@@ -222,7 +223,7 @@ def _check_records(server: Server) -> list[str]:
     if recorded is None:
         return [] if not server.store.counts() else ["The store does not record what it is; run hestia serve."]
     findings = []
-    if recorded["reindex"] or recorded["extraction"] < EXTRACTION_VERSION:
+    if recorded["reindex"] or recorded["extraction"] < EXTRACTION_VERSION or recorded.get("unique") != UNIQUE:
         findings.append("The index was made with other settings or by an older version; run hestia reindex.")
     elif server.store.stale(server.registry.version, 1):
         findings.append("Some resources are not indexed by the newest search parameters; run hestia reindex.")
@@ -247,7 +248,7 @@ def _check_entries(server: Server) -> list[str]:
                         wrong = []
                     else:
                         wrong = _differences(server.store, prepare(latest, True))
-                findings += [f"{stored.address}: {one} differ from the resource; run hestia reindex." for one in wrong]
+                findings += [f"{stored.address}: {one}" for one in wrong]
             progress.add(len(page))
     return findings
 
@@ -258,9 +259,13 @@ def _differences(store: Store, version: Version) -> list[str]:
     have_keys, have_ranges, have_claims = store.entries(version.address)
     wrong = []
     if keys != set(map(tuple, have_keys)) or ranges != set(map(tuple, have_ranges)):
-        wrong.append("index entries")
-    if set(version.claims) != set(have_claims):
-        wrong.append("unique keys")
+        wrong.append("index entries differ from the resource; run hestia reindex.")
+    if not set(have_claims) <= set(version.claims):
+        wrong.append("unique keys differ from the resource; run hestia reindex.")
+    elif set(have_claims) != set(version.claims):
+        wrong.append(
+            "unique keys are missing; run hestia reindex. What stays is a number that another resource has, too."
+        )
     return wrong
 
 

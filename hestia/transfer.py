@@ -14,7 +14,8 @@ from typing import Any, Final
 
 import click
 
-from fhir_server.errors import PositionLost
+from fhir_server.errors import Duplicate, PositionLost
+from fhir_server.reindexing import replace_entries
 from fhir_server.storage.protocol import Store, Transaction
 from fhir_server.storage.writes import Stored, Version
 from hestia.composition import COPY_OF, IDENTITY
@@ -137,8 +138,23 @@ def _import(target: Store, batch: list[tuple[Stored, bool]], prepare: Prepare) -
         if stored.address not in present or present[stored.address].version < stored.version
     ]
     if missing:
-        target.import_versions(missing)
+        try:
+            target.import_versions(missing)
+        except Duplicate:
+            _import_shared(target, missing)
     return len(missing)
+
+
+def _import_shared(target: Store, missing: list[Version]) -> None:
+    """Imports versions among which some share a unique key, from before it was unique: one of them has it then."""
+    wanted = {version.address: version.claims for version in missing if version.claims}
+    for version in missing:
+        version.claims = ()
+    target.import_versions(missing)
+    for version in missing:
+        if version.claims != wanted.get(version.address, ()) and version.body is not None:
+            version.claims = wanted[version.address]
+            replace_entries(target, [version])
 
 
 def _follow(source: Store, target: Store, prepare: Prepare, position: str, progress: Progress) -> tuple[str, int]:

@@ -17,7 +17,7 @@ COMMANDS = sorted(main.commands)
 
 def test_the_commands_of_the_issues_are_there() -> None:
     stores = ("serve", "load", "export", "seed", "reindex", "backup", "restore", "check", "copy", "config")
-    access = ("token", "demo", "account", "client", "audit")
+    access = ("token", "demo", "account", "client", "key", "audit")
     assert sorted((*stores, *access)) == COMMANDS
 
 

@@ -155,8 +155,8 @@ def test_interrupted_copy_is_repeated_and_cannot_be_used_before(
     fill(source)
     prepare_all = maintain.prepared
 
-    def cut(server: Server) -> Any:
-        prepare, left = prepare_all(server), iter(range(60))
+    def cut(server: Server, **how: Any) -> Any:
+        prepare, left = prepare_all(server, **how), iter(range(60))
 
         def prepare_some(stored: Any, current: bool) -> Any:
             if next(left, None) is None:
