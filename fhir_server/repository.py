@@ -268,7 +268,7 @@ class Repository:
             if body is None:
                 return False
         resource = labelling.with_more(parse_body(body), list(labels))
-        if stored.type == "Binary" and not self._owned(resource, stored.address, reader or self._reader):
+        if stored.type == "Binary" and not self._owned(resource, stored, reader or self._reader):
             return False
         documents = self.server.extractor.documents(resource, stored.address)
         return self.permits(documents, *actions, reader=reader, updated=stored.updated)
@@ -306,10 +306,18 @@ class Repository:
                 found.update(match.address for match in page.matches)
         return found
 
-    def _owned(self, binary: dict[str, Any], address: str, reader: Reader) -> bool:
-        """Whether the caller may read what a Binary belongs to."""
-        bases = self.server.extractor.settings.base_urls
+    def _owned(self, binary: dict[str, Any], stored: Stored | Version, reader: Reader) -> bool:
+        """Whether the caller may read what a version of a Binary belongs to. One without a securityContext belongs to
+        what the Binary belongs to now.
+        """
+        address, bases = stored.address, self.server.extractor.settings.base_urls
         owner = owned.owner(binary, bases)
+        if owner is None:
+            current: Stored | Version | None = reader.read(stored.type, stored.id)
+            if current is not None and current.body is None:
+                current = self.server.store.read_version(stored.type, stored.id, current.version - 1)
+            if current is not None and current.version != stored.version and current.body is not None:
+                owner = owned.owner(parse_body(current.body), bases)
         if owner is not None:
             return bool(owner) and self._finds(owner.partition("/")[0], ast.Field("address", "=", owner), reader)
         # Nearly always one resource points, so its type is found before any predicate of the policy is asked.

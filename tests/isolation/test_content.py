@@ -191,9 +191,16 @@ def test_content_is_seen_by_those_who_see_what_points_at_it(as_: As, name: str) 
     # What it points at in its history alone it does not have.
     assert root.put(f"/{name}/{own}", sample(name, own, f"Binary/{content}/_history/1")).status == 200
     assert raw(reader, content) == 200
-    # A securityContext alone decides.
+    # A securityContext alone decides, of earlier versions without one as well.
     assert root.put(f"/Binary/{content}", binary(content, f"{name}/{name}-other")).status == 200
-    assert reader.get(f"/Binary/{content}").status == 404
+    assert raw(reader, content) == 404
+    assert root.delete(f"/Binary/{content}").status == 204
+    assert raw(reader, content) == raw(other, content) == 404
+    # A version with one is judged by that.
+    assert root.put(f"/{name}/{name}-other", sample(name, f"{name}-other", None)).status == 201
+    assert root.put(f"/Binary/{content}", binary(content)).status == 201
+    assert [one.get(f"/Binary/{content}/_history/2").status for one in (reader, other)] == [404, 200]
+    assert [one.get(f"/Binary/{content}").status for one in (reader, other)] == [200, 404]
 
 
 @pytest.mark.parametrize("name", CHOSEN)
