@@ -10,7 +10,7 @@ from fhir_server.access.grant import Grant
 from fhir_server.access.policies import RolePolicy, default_policy, parse
 from fhir_server.authorize import Policy
 from tests.access import people
-from tests.access.conftest import Hospital, granted, patient_grant, staff_grant
+from tests.access.conftest import Hospital, Person, granted, patient_grant, staff_grant
 
 pytestmark = pytest.mark.both_stores
 
@@ -257,3 +257,14 @@ def test_the_chains_of_a_scope_lead_through_what_the_role_sees(hospital: Hospita
     assert ("Observation/o" in hospital.sees(doctor, "Observation")) is shows
     if "AuditEvent" not in query:
         assert "Observation/o" in hospital.sees(granted("system", f"system/Observation.rs?{query}"), "Observation")
+
+
+def test_a_page_token_tells_no_total_to_a_narrower_token_of_the_same_grant(ward: Hospital) -> None:
+    wide = Person(ward, doctor())
+    first = wide("GET", "/Observation?_count=1&_total=accurate")
+    following = first.link("next")
+    assert following is not None
+    assert wide("GET", following).json["total"] == first.json["total"] == 3
+    narrow = staff_grant("doctor", "doc", f"user/Observation.rs?category={VITAL}")
+    assert narrow.id == doctor().id
+    assert Person(ward, narrow)("GET", following).json["total"] == 1
