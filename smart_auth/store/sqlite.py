@@ -147,6 +147,8 @@ class SqliteAuthStore:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        finally:
+            self._written += 1
 
     # -- reading -------------------------------------------------------------------------------------------------------
 
