@@ -68,15 +68,20 @@ _CATEGORIES: Final[dict[tuple[str, str], LazyString]] = {
     ("Observation", "laboratory"): N_("laboratory results"),
     ("Observation", "vital-signs"): N_("vital signs, such as blood pressure and weight"),
     ("Observation", "social-history"): N_("habits, such as smoking"),
+    ("Observation", "sdoh"): N_("living conditions, such as housing, work and education"),
     ("Observation", "survey"): N_("results of questionnaires"),
+    ("Observation", "clinical-test"): N_("results of clinical tests, such as an electrocardiogram"),
     ("Observation", "imaging"): N_("findings of imaging"),
     ("Observation", "exam"): N_("findings of physical examination"),
     ("Condition", "problem-list-item"): N_("the list of health problems"),
     ("Condition", "encounter-diagnosis"): N_("diagnoses made at visits"),
     ("Condition", "health-concern"): N_("health concerns"),
 }
+"""Those that US Core names (scopes.html), which (g)(10) wants to be offered in place of the whole type, and FHIR's."""
 _CATEGORY_SYSTEMS: Final = {
     "health-concern": "http://hl7.org/fhir/us/core/CodeSystem/condition-category",
+    "sdoh": "http://hl7.org/fhir/us/core/CodeSystem/us-core-category",
+    "clinical-test": "http://hl7.org/fhir/us/core/CodeSystem/us-core-observation-category",
     "Observation": "http://terminology.hl7.org/CodeSystem/observation-category",
     "Condition": "http://terminology.hl7.org/CodeSystem/condition-category",
 }

@@ -78,6 +78,29 @@ def test_part_of_a_scope_may_be_granted_instead_of_it(app: Flask) -> None:
     assert made.granted(["patient/Observation.rs", *parts]) == ["patient/Observation.rs"]
 
 
+def test_parts_are_at_least_those_of_us_core(app: Flask) -> None:
+    """US Core 7, scopes.html; ONC (g)(10): what is offered in place of all conditions and all observations."""
+    hl7, us_core = "http://terminology.hl7.org/CodeSystem", "http://hl7.org/fhir/us/core/CodeSystem"
+    parts = {
+        "Condition": {
+            f"{hl7}/condition-category|encounter-diagnosis",
+            f"{hl7}/condition-category|problem-list-item",
+            f"{us_core}/condition-category|health-concern",
+        },
+        "Observation": {
+            f"{hl7}/observation-category|laboratory",
+            f"{hl7}/observation-category|social-history",
+            f"{hl7}/observation-category|survey",
+            f"{hl7}/observation-category|vital-signs",
+            f"{us_core}/us-core-category|sdoh",
+            f"{us_core}/us-core-observation-category|clinical-test",
+        },
+    }
+    for type_, codes in parts.items():
+        offered = {part.scope for part in view(app, f"patient/{type_}.rs").items[0].narrower}
+        assert {f"patient/{type_}.rs?category={code}" for code in codes} <= offered
+
+
 def test_only_version_2_scopes_that_read_have_parts(app: Flask) -> None:
     for scope in ("patient/Observation.read", "patient/Observation.cruds", "patient/Patient.rs"):
         assert view(app, scope).items[0].narrower == ()
