@@ -96,25 +96,31 @@ def page() -> Iterator[Page]:
 Allow = Callable[..., str]
 
 
+def go_through(browser: Browser, account: dict[str, Any]) -> str:
+    """Logs in on the page that a browser is at, chooses the first patient and the first visit if asked, and allows what
+    is ticked. Returns the address that the app gets.
+    """
+    browser.log_in(account["username"], account["password"])
+    for _ in range(4):
+        if browser.left:
+            return browser.url
+        names = {name for form in browser.forms() for name in (*form.choices, *form.values)}
+        chosen = next((name for name in ("patient", "encounter") if name in names), None)
+        if chosen is not None:
+            form = browser.form_with(chosen)
+            browser.submit(form, **{chosen: form.choices[chosen][0]})
+        else:
+            browser.submit(browser.form_with("decision"), decision="allow")
+    assert browser.left, f"{browser.status} at {browser.url.partition('?')[0]}"
+    return browser.url
+
+
 @pytest.fixture
-def allow(demo: Demo) -> Allow:
+def allow() -> Allow:
     """Does what a person does in a browser: logs in, chooses, allows. Returns the address that the app gets."""
 
     def work(authorize_url: str, account: dict[str, Any], redirect_uri: str) -> str:
         with Browser(redirect_uri) as browser:
-            browser.open(authorize_url)
-            browser.log_in(account["username"], account["password"])
-            for _ in range(4):
-                if browser.left:
-                    return browser.url
-                names = {name for form in browser.forms() for name in (*form.choices, *form.values)}
-                chosen = next((name for name in ("patient", "encounter") if name in names), None)
-                if chosen is not None:
-                    form = browser.form_with(chosen)
-                    browser.submit(form, **{chosen: form.choices[chosen][0]})
-                else:
-                    browser.submit(browser.form_with("decision"), decision="allow")
-            assert browser.left, f"{browser.status} at {browser.url.partition('?')[0]}"
-            return browser.url
+            return go_through(browser.open(authorize_url), account)
 
     return work
