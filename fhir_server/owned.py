@@ -11,11 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from fhir_server.gzipped import inflate
+from fhir_server.resources import jsonformat
 from fhir_server.resources.references import literal
 from fhir_server.resources.types import TYPE_SET
 from fhir_server.search import ast
 from fhir_server.search.documents import Document
 from fhir_server.search.registry import content_number
+from fhir_server.storage.protocol import Reader, Store
+from fhir_server.storage.writes import Stored, Version
 
 
 def owner(binary: Mapping[str, Any], base_urls: Iterable[str]) -> str | None:
@@ -28,6 +32,23 @@ def owner(binary: Mapping[str, Any], base_urls: Iterable[str]) -> str | None:
     if named is None or named[0] not in TYPE_SET or named[0] == "Binary":
         return ""
     return f"{named[0]}/{named[1]}"
+
+
+def owner_of(
+    binary: Mapping[str, Any], version: Stored | Version, reader: Reader, store: Store, base_urls: Iterable[str]
+) -> str | None:
+    """The `owner` of a version of a Binary; `binary` is its content. One without a securityContext belongs to what the
+    Binary belongs to now, or did when it was deleted.
+    """
+    found = owner(binary, base_urls)
+    if found is not None:
+        return found
+    current: Stored | None = reader.read("Binary", version.id)
+    if current is not None and current.body is None:
+        current = store.read_version("Binary", version.id, current.version - 1)
+    if current is None or current.body is None or current.version == version.version:
+        return None
+    return owner(jsonformat.parse(inflate(current.body)), base_urls)
 
 
 def pointing(types: Iterable[str], address: str) -> ast.Node:

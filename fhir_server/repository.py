@@ -307,17 +307,9 @@ class Repository:
         return found
 
     def _owned(self, binary: dict[str, Any], stored: Stored | Version, reader: Reader) -> bool:
-        """Whether the caller may read what a version of a Binary belongs to. One without a securityContext belongs to
-        what the Binary belongs to now.
-        """
+        """Whether the caller may read what a version of a Binary belongs to."""
         address, bases = stored.address, self.server.extractor.settings.base_urls
-        owner = owned.owner(binary, bases)
-        if owner is None:
-            current: Stored | Version | None = reader.read(stored.type, stored.id)
-            if current is not None and current.body is None:
-                current = self.server.store.read_version(stored.type, stored.id, current.version - 1)
-            if current is not None and current.version != stored.version and current.body is not None:
-                owner = owned.owner(parse_body(current.body), bases)
+        owner = owned.owner_of(binary, stored, reader, self.server.store, bases)
         if owner is not None:
             return bool(owner) and self._finds(owner.partition("/")[0], ast.Field("address", "=", owner), reader)
         # Nearly always one resource points, so its type is found before any predicate of the policy is asked.

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 from typing import Any, Final
 
+from fhir_server import owned
 from fhir_server.access import subjects
 from fhir_server.context import Server
+from fhir_server.resources.types import TYPES
+from fhir_server.search import ast
 from fhir_server.search.extract import ReferenceKeys
 from fhir_server.storage.writes import Stored
 from fhir_server.writing import parse_body
 
+_OWNERS: Final = 20
 _VERSION: Final = "/_history/"
 _PART: Final = re.compile(r"(\w+)\.(\w+)(\.where\(resolve\(\) is Patient\))?\Z")
 
@@ -24,11 +28,12 @@ class Patients:
         self._members: dict[str, tuple[str, ...] | None] = {}
         self._keys = ReferenceKeys(server.extractor.settings.base_urls)
 
-    def of(self, references: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    def of(self, references: Collection[str]) -> dict[str, tuple[str, ...]]:
         """Patients (``Patient/x``) by reference: ``Type/id`` is judged by what is current, ``Type/id/_history/n`` by
-        that version, a deletion by the one before it.
+        that version, a deletion by the one before it. Those of a Binary are those of what it belongs to.
         """
-        wanted = dict.fromkeys(references)
+        content = {one: self._owners(one) for one in dict.fromkeys(references) if one.startswith("Binary/")}
+        wanted = dict.fromkeys((*references, *(owner for owners in content.values() for owner in owners)))
         concerned = [one for one in wanted if one.partition("/")[0] in subjects.table()]
         current = self._server.store.read_many(
             list(dict.fromkeys(one.partition(_VERSION)[0] for one in concerned if not one.startswith("Patient/")))
@@ -41,7 +46,23 @@ class Patients:
                 continue
             stored = self._version(current.get(address), address, version)
             found[reference] = self._patients(stored) if stored is not None else ()
+        for reference, owners in content.items():
+            found[reference] = tuple(dict.fromkeys(one for owner in owners for one in found.get(owner, ())))
         return found
+
+    def _owners(self, reference: str) -> list[str]:
+        """What a version of a Binary belongs to. What very many resources show, a logo, is nobody's in particular."""
+        address, _, number = reference.partition(_VERSION)
+        store, bases = self._server.store, self._server.extractor.settings.base_urls
+        stored = self._version(store.read(*address.split("/")), address, number)
+        if stored is None or stored.body is None:
+            return []
+        owner = owned.owner_of(parse_body(stored.body), stored, store, store, bases)
+        if owner is not None:
+            return [owner] if owner else []
+        pointing = owned.pointing((name for name in TYPES if name != "Binary"), address)
+        page = store.search(ast.Search(ast.Select(None, pointing), count=_OWNERS))
+        return [match.address for match in page.matches] if page.next is None else []
 
     def _version(self, stored: Stored | None, address: str, version: str) -> Stored | None:
         store = self._server.store

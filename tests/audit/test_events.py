@@ -166,6 +166,44 @@ def test_what_is_moved_leaves_its_trace_in_both_records(world: World) -> None:
     assert found == ["Patient/p1", "Patient/p2", "Patient/p1", "Patient/p2"]
 
 
+def test_a_look_at_content_is_a_look_at_the_record_that_it_belongs_to(world: World) -> None:
+    client = world.client()
+    content = {"resourceType": "Binary", "contentType": "text/plain", "data": "QUJD"}
+    for name in ("p1", "p2"):
+        client.put(f"/Patient/{name}", {**PATIENT, "id": name})
+    client.put("/Binary/bound", {**content, "id": "bound", "securityContext": {"reference": "Patient/p1"}})
+    for name in ("scan", "logo", "free"):
+        client.put(f"/Binary/{name}", {**content, "id": name})
+    media = {"resourceType": "Media", "id": "m", "status": "completed", "content": {"url": "Binary/scan"}}
+    client.put("/Media/m", {**media, "subject": {"reference": "Patient/p2"}})
+    client.put("/Observation/o1", {**OBSERVATION, "focus": [{"reference": f"{BASE}/Binary/scan"}]})
+    for number in range(25):
+        photo = [{"url": "Binary/logo"}]
+        client.put(f"/Patient/l{number}", {**PATIENT, "id": f"l{number}", "photo": photo})
+    world.events()
+    for name in ("bound", "scan", "logo", "free", "absent"):
+        client.get(f"/Binary/{name}", x_request_id=name)
+    world.drainer.drain()
+    client.put("/Binary/scan", {**content, "id": "scan", "securityContext": {"reference": "Patient/p2"}})
+    client.get("/Binary/scan/_history/1", x_request_id="earlier")
+    client.delete("/Binary/scan")
+    client.get("/Binary/scan/_history/2", x_request_id="deleted")
+    found: dict[str, list[str]] = {}
+    for event in world.events():
+        if request_of(event) in ("bound", "scan", "logo", "free", "absent", "earlier", "deleted"):
+            patients = [one for one in reference(event) if one.startswith("Patient/")]
+            found.setdefault(request_of(event), []).extend(patients)
+    assert {name: sorted(patients) for name, patients in found.items()} == {
+        "bound": ["Patient/p1"],
+        "scan": ["Patient/p1", "Patient/p2"],
+        "logo": [],
+        "free": [],
+        "absent": [],
+        "earlier": ["Patient/p2"],
+        "deleted": ["Patient/p2"],
+    }
+
+
 def test_what_is_open_to_all_is_not_recorded(world: World) -> None:
     client = world.client()
     client.get("/metadata")
