@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -295,7 +296,9 @@ class Accounts(Administration):
         return phone, account if account is not None and _can_receive(account) else None
 
     def _check_password(self, password: str, known: tuple[str | None, ...], current: str | None = None) -> None:
-        reasons = passwords.weaknesses(password, known)
+        settings = self._auth.settings
+        service = (settings.tenant, urlsplit(settings.issuer).hostname)
+        reasons = passwords.weaknesses(password, (*known, *service))
         if not reasons and current is not None and passwords.verify(current, password):
             reasons = [passwords.UNCHANGED]
         if reasons:

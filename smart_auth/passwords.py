@@ -1,12 +1,14 @@
 """Passwords: argon2id (RFC 9106, the low-memory choice of section 4), and which ones are refused.
 
-Strength is estimated by zxcvbn with what is known of the person; a password of its list of breached passwords is
-refused whatever the estimate. NIST SP 800-63B section 3.1.1.2: no rules of composition, no expiry.
+Strength is estimated by zxcvbn with what is known of the person and of this service; a password of its list of breached
+passwords is refused whatever the estimate, and so is one that is little more than such words. NIST SP 800-63B section
+3.1.1.2: breached, common and context-specific passwords; no rules of composition, no expiry.
 """
 
 from __future__ import annotations
 
 import base64
+import re
 import secrets
 import threading
 import unicodedata
@@ -27,6 +29,16 @@ MIN_SCORE: Final = 3
 ESTIMATED_LENGTH: Final = 72
 """The estimate takes time that grows with the square of the length; what follows only adds to the strength."""
 
+OWN_REST: Final = 6
+"""What a password with own words has to have beside them, in letters and digits; a Chinese character counts as two."""
+SERVICE: Final = (
+    "hestia", "fhir", "smart", "hospital", "clinic", "health", "portal", "medical", "patient", "doctor", "nurse",
+    "pharmacist", "pharmacy", "laboratory", "administrator", "admin", "account", "login", "welcome", "password",
+    "passwort", "secret", "yiyuan", "huanzhe", "yisheng", "hushi", "mima", "jiankang", "医院", "患者", "医生", "护士",
+    "药师", "健康", "管理员", "密码", "账号", "登录",
+)  # fmt: skip
+"""Words that anybody who attacks this service tries."""
+
 TOO_SHORT: Final = N_("A password has at least 10 characters.")
 TOO_LONG: Final = N_("A password has at most 256 characters.")
 BREACHED: Final = N_("This password is on lists of stolen passwords.")
@@ -35,6 +47,9 @@ UNCHANGED: Final = N_("This is the password you have now.")
 
 hasher = PasswordHasher.from_parameters(RFC_9106_LOW_MEMORY)
 
+_LEET: Final = str.maketrans("@4310$57!", "aaeiossti")
+_REVERSED: Final = 4
+_CJK: Final = "\u2e80"
 _estimating = threading.Lock()
 """zxcvbn keeps what it knows of the person in a dict of its module."""
 _breached: Final = frozenset(FREQUENCY_LISTS["passwords"])
@@ -84,12 +99,46 @@ def weaknesses(password: str, known: Iterable[str | None] = ()) -> list[str]:
         return [TOO_SHORT]
     if len(password) > MAX_LENGTH:
         return [TOO_LONG]
-    if password.lower() in _breached:
+    folded = password.casefold()
+    if folded in _breached or re.sub(r"[\W_]", "", folded) in _breached:
         return [BREACHED]
-    inputs = [part for text in known if text for part in (text, text.split("@")[0], text.removeprefix("+86"))]
+    words = _words(known)
+    written = dict.fromkeys((folded, folded.translate(_LEET)))
+    if any(_is_little_more(text, (*words, *_stolen(text))) for text in written):
+        return [GUESSABLE]
     with _estimating:
-        score: int = zxcvbn(password[:ESTIMATED_LENGTH], user_inputs=inputs)["score"]
+        score: int = zxcvbn(password[:ESTIMATED_LENGTH], user_inputs=words)["score"]
     return [GUESSABLE] if score < MIN_SCORE else []
+
+
+def _words(known: Iterable[str | None]) -> list[str]:
+    """What somebody tries who knows the person and this service, longest first: whole texts and their parts."""
+    found = set(SERVICE)
+    for text in known:
+        folded = _normal(text or "").casefold()
+        parts = re.findall(r"[^\W_]+", folded)
+        found |= {folded, folded.split("@")[0], "".join(parts), *parts, *(one.removeprefix("86") for one in parts)}
+        found |= {one[-8:] for one in parts if one.isdigit()}
+    found |= {one[::-1] for one in found if len(one) >= _REVERSED}
+    return sorted((one for one in found if len(one) > 1), key=lambda one: (-len(one), one))
+
+
+def _stolen(password: str) -> list[str]:
+    """A stolen password that a password is made of by repeating it or adding to it: its only word, and its numbers."""
+    words = set(re.findall(r"[^\W\d_]+", password))
+    found = [*words] if len(words) == 1 else []
+    return [one for one in (*found, *re.findall(r"\d+", password)) if one in _breached]
+
+
+def _is_little_more(password: str, words: Iterable[str]) -> bool:
+    """Whether nearly all of a password is own words, years and what stands between them."""
+    rest = password
+    for word in words:
+        rest = rest.replace(word, " ")
+    if rest == password:
+        return False
+    rest = re.sub(r"[\W_]", "", re.sub(r"(?<!\d)(?:19|20)\d\d(?!\d)", " ", rest))
+    return sum(2 if char >= _CJK else 1 for char in rest) < OWN_REST
 
 
 def generate() -> str:

@@ -119,7 +119,8 @@ def check(uri: str) -> None:
         assert client.post("/Patient", patient("new", NUMBER)).status == 409
     said = run("check", "--store", uri, status=1).output
     assert [line for line in said.splitlines() if "Patient/" in line] == [
-        "- Patient/b: unique keys are missing; run hestia reindex. What stays is a number that another resource has, too."
+        "- Patient/b: unique keys are missing; run hestia reindex. "
+        "What stays is a number that another resource has, too."
     ]
 
 

@@ -11,7 +11,7 @@ from argon2.profiles import CHEAPEST, RFC_9106_LOW_MEMORY
 
 from smart_auth import passwords
 from smart_auth.accounts import WeakPassword
-from smart_auth.context import Auth
+from smart_auth.context import Auth, AuthSettings
 from smart_auth.identifiers import name_of, normal_email, normal_phone, normal_username
 from smart_auth.problems import UnusableValue
 
@@ -119,13 +119,31 @@ def test_no_value_is_taken_twice(auth: Auth) -> None:
         ("wangxiaoming", passwords.GUESSABLE),
         ("13800138000", passwords.GUESSABLE),
         ("wangxm@example.org", passwords.GUESSABLE),
+        ("patient-xu-patient", passwords.GUESSABLE),
+        ("PatientXiaoming", passwords.GUESSABLE),
+        ("wang.xiaoming.2026", passwords.GUESSABLE),
+        ("gnimoaixgnaw!!", passwords.GUESSABLE),
+        ("h3st1a-H0spital-1", passwords.GUESSABLE),
+        ("hestia-hospital-2026", passwords.GUESSABLE),
+        ("Welcome-Doctor-99", passwords.GUESSABLE),
+        ("00138000 00138000", passwords.GUESSABLE),
+        ("example.org/Password", passwords.GUESSABLE),
+        ("王小明的医院密码王小明", passwords.GUESSABLE),
+        ("1234 5678 90", passwords.BREACHED),
+        ("1qaz-2wsx-3edc", passwords.BREACHED),
+        ("Summer2026!!", passwords.GUESSABLE),
+        ("letmein-letmein", passwords.GUESSABLE),
+        ("Woaini_1314520", passwords.GUESSABLE),
+        ("patient vexilloid quagmire", None),
+        ("王小明春眠不觉晓处处", None),
+        ("kv8xuqz2wm", None),
         ("correct horse battery 9", None),
         ("春眠不觉晓处处闻啼鸟", None),
         ("a quick vexilloid jumps over some lazy quagmire while 81 purple elephants compose symphonies", None),
     ],
 )
 def test_weak_passwords_are_refused(password: str, reason: str | None) -> None:
-    known = ("wangxiaoming", "+8613800138000", "wangxm@example.org", None)
+    known = ("wang xiaoming", "wangxiaoming", "patient-xu", "王小明", "+8613800138000", "wangxm@example.org", None)
     assert passwords.weaknesses(password, known) == ([] if reason is None else [reason])
 
 
@@ -196,3 +214,16 @@ def test_the_name_and_the_present_password_are_no_new_password(auth: Auth) -> No
         with pytest.raises(WeakPassword) as caught:
             auth.accounts.set_password(made.id, password)
         assert caught.value.reasons == [reason]
+
+
+@pytest.mark.parametrize(
+    "auth_settings",
+    [AuthSettings(issuer="https://login.xiehe-beijing.example", tenant="Xiehe Third Hospital")],
+)
+def test_words_of_the_hospital_and_of_the_account_make_no_password(auth: Auth) -> None:
+    account = auth.accounts.create("Xu Ming", username="patient-xu", password="x", phone="13800138000")
+    for password in ("patient-xu-patient", "xiehe-beijing-2026", "third.hospital.xu", "Ming-13800138000"):
+        with pytest.raises(WeakPassword) as caught:
+            auth.accounts.set_password(account.id, password)
+        assert caught.value.reasons == [passwords.GUESSABLE]
+    auth.accounts.set_password(account.id, "seven purple elephants 4")
