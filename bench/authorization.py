@@ -9,6 +9,7 @@ import json
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from statistics import median
 from typing import Final
 
 from bench.driver import Request, Target, run
@@ -20,7 +21,10 @@ from smart_auth.records import Account, Client, RoleLink
 GOAL: Final = 1.3
 """A narrowed search may take this many times as long as the plain one."""
 LEFT_OUT: Final = ("vread", "create", "update", "mixed")
-TURNS: Final = 2
+TURNS: Final = 8
+"""Each step is measured this often at each target, in turn; the medians are compared, so that what else the machine
+does for a moment does not count.
+"""
 
 
 def compare(
@@ -36,18 +40,17 @@ def compare(
     for step in STEPS:
         if step.name.startswith(LEFT_OUT):
             continue
-        taken = [0.0] * len(targets)
-        done = [0] * len(targets)
+        found: list[list[float]] = [[] for _ in targets]
         wrong = 0
-        for _ in range(TURNS):
+        for turn in range(TURNS + 1):
             for number, target in enumerate(targets):
                 result = measure(step, target, loaded, seconds / TURNS)
-                taken[number] += result.seconds
-                done[number] += len(result.latencies_s)
+                if turn:  # the first one fills caches
+                    found[number].append(result.rate)
                 wrong += result.wrong
                 if result.wrong:
                     print("   ", result.faults[:2])
-        rates = [count / time for count, time in zip(done, taken, strict=True)]
+        rates = list(map(median, found))
         ratios = [rates[0] / rate for rate in rates[1:]]
         print(
             f"{step.name:<28}{rates[0]:>9,.0f}{rates[1]:>9,.0f}{rates[2]:>9,.0f}"

@@ -266,7 +266,7 @@ class Compiler:
         """The conditions of nodes that all hold. Reverse chains come after the others: when those select few documents,
         each one's own references are looked at instead of all that the chain starts from.
         """
-        if not any(type(part) is LinkedFrom for part in parts):
+        if LinkedFrom not in map(type, parts):
             return [self.lower(part, contained, types) for part in parts]
         lowered = {
             n: self.lower(part, contained, types) for n, part in enumerate(parts) if type(part) is not LinkedFrom

@@ -12,7 +12,7 @@ import time
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import apsw
 
@@ -37,8 +37,7 @@ if TYPE_CHECKING:
 COUNTS_KEPT_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """How a statement names the document that a predicate is about: `rid` an expression, `row` an alias of its resource
     row.
     """

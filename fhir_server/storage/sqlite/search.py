@@ -281,14 +281,22 @@ class Searcher:
         elif parts:
             # Collecting m rids costs m; walking n documents of which m match costs about limit * n / m probes.
             most = int(sqrt(limit * PROBE_COST * (self._size(None) + 1))) + 200
-            if len(parts) == 1 and parts[0].driven and not selection.guards(document := Document("d.rid", None, 0)):
+            asked = [part for part in parts if not part.lasting] if len(parts) > 1 else parts
+            only = asked[0] if len(asked) == 1 else None
+            if (
+                only is not None
+                and only.driven
+                and not (isinstance(only, Keys) and len(only.tids) == 1)
                 # How much a long list or alternatives select is remembered, and need not be collected to be known.
-                if not isinstance(parts[0], (ListedKeys, MarkedKeys, Any_)) or parts[0].count(most) < most:
-                    text, arguments = parts[0].driver()
-                    collected = self._execute(f"{text} LIMIT ?", (*arguments, most)).fetchall()
-                    if len(collected) < most:
-                        return self._rows_of(collected, floor, limit)
-            else:
+                and (not isinstance(only, (ListedKeys, MarkedKeys, Any_)) or only.count(most) < most)
+            ):
+                text, arguments = only.driver()
+                collected = self._execute(f"{text} LIMIT ?", (*arguments, most)).fetchall()
+                if len(collected) < most:
+                    document = Document("r.rid", "r", 0)
+                    tested = [part.predicate(document) for part in parts if part is not only]
+                    return self._rows_of(collected, floor, limit, tested + selection.guards(document))
+            if only is None or len(parts) > 1:
                 driver, _ = self._best(selection, most)
             if driver is None:
                 ordered = [part for part in parts if isinstance(part, Keys) and len(part.tids) == 1]
@@ -320,11 +328,20 @@ class Searcher:
             text, arguments = f"SELECT d.rid FROM ({text}) d WHERE {tests}", arguments + more
         return self._rows_of(self._execute(text, arguments).fetchall(), floor, limit)
 
-    def _rows_of(self, collected: list[tuple[int]], floor: int, limit: int) -> list[tuple[Any, ...]]:
-        """The resource rows of some rids above `floor`, in order of rid, each once."""
-        rids = sorted({rid for (rid,) in collected if rid > floor})[:limit]
+    def _rows_of(
+        self, collected: list[tuple[int]], floor: int, limit: int, tests: Sequence[Sql] = ()
+    ) -> list[tuple[Any, ...]]:
+        """The resource rows of some rids above `floor` that pass some tests, in order of rid, each once."""
+        rids = sorted({rid for (rid,) in collected if rid > floor})
         if not rids:
             return []
+        if tests:
+            text, arguments = conjunction(tests)
+            return self._execute(
+                f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value WHERE {text} LIMIT ?",
+                (carray(rids), *arguments, limit),
+            ).fetchall()
+        rids = rids[:limit]
         # carray is read in its order
         return self._execute(
             f"SELECT {ROW} FROM carray(?) x CROSS JOIN resource r ON r.rid = x.value", (carray(rids),)

@@ -217,7 +217,7 @@ def conjunction(parts: Sequence[Sql]) -> Sql:
         return parts[0]
     if not parts:
         return "1", ()
-    return f"({' AND '.join(text for text, _ in parts)})", tuple(value for _, values in parts for value in values)
+    return f"({' AND '.join([text for text, _ in parts])})", tuple([value for _, values in parts for value in values])
 
 
 def disjunction(parts: Sequence[Sql]) -> Sql:
@@ -227,7 +227,7 @@ def disjunction(parts: Sequence[Sql]) -> Sql:
     if not parts:
         return "0", ()
     # AND binds closer than OR, so the parts need no parentheses of their own
-    return f"({' OR '.join(text for text, _ in parts)})", tuple(value for _, values in parts for value in values)
+    return f"({' OR '.join([text for text, _ in parts])})", tuple([value for _, values in parts for value in values])
 
 
 def union(parts: Sequence[Sql]) -> Sql:
