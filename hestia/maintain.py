@@ -24,6 +24,7 @@ from hestia.masterkey import master_keys
 from hestia.progress import Progress
 from hestia.settings import Settings, sqlite_path
 from smart_auth.resealing import Resealed, reseal
+from smart_auth.store.rows import dump
 from smart_auth.vault import KeyVault
 
 _LOOKS = 3
@@ -198,7 +199,7 @@ def copy_records(source_uri: str, target_uri: str) -> int:
     """Accounts, clients, grants and policies from one store to another, as they are; returns how many."""
     source, target = open_records(source_uri), open_records(target_uri)
     try:
-        return target.restore(source.dump())
+        return target.restore(dump(source))
     finally:
         target.close()
         source.close()

@@ -376,14 +376,6 @@ class MongoAuthStore:
             removed += QuerySet(HitDocument, self._collections["auth_hit"])(**late).delete()
         return removed
 
-    def dump(self) -> Iterator[Record]:
-        """See AuthStore.dump."""
-        for kind in KINDS:
-            after = ""
-            while kind.DURABLE and (page := self.page(kind, after=after)):
-                yield from page
-                after = page[-1].id
-
     def restore(self, records: Iterable[Record]) -> int:
         """See AuthStore.restore. One by one: run again, it completes what was interrupted."""
         count = 0

@@ -6,7 +6,7 @@ thread at a time. An expired record is absent to every method here, whether it w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol, TypeVar
 
 from smart_auth.records import Record
@@ -77,10 +77,9 @@ class AuthStore(Protocol):
     def purge(self) -> int:
         """Removes what has expired; returns how much. Run now and then."""
 
-    def dump(self) -> Iterator[Record]:
-        """Every record that is worth a backup (`Record.DURABLE`), kind by kind."""
-
     def restore(self, records: Iterable[Record]) -> int:
-        """Puts the records of a `dump` back, in place of those with the same id; returns how many. Raises Taken."""
+        """Puts the records of a backup (`rows.dump`) back, in place of those with the same id; returns how many. Raises
+        Taken.
+        """
 
     def close(self) -> None: ...

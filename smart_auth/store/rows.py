@@ -51,9 +51,18 @@ def expired(record: Record, now: int) -> bool:
     return record.expires_at is not None and record.expires_at <= now
 
 
+def dump(store: AuthStore) -> Iterator[Record]:
+    """Every record that is worth a backup (`Record.DURABLE`), kind by kind."""
+    for kind in KINDS:
+        after = ""
+        while kind.DURABLE and (page := store.page(kind, after=after)):
+            yield from page
+            after = page[-1].id
+
+
 def dump_lines(store: AuthStore) -> Iterator[bytes]:
     """A backup of the durable records: one JSON array ``[kind, record]`` per line, without line ends."""
-    for record in store.dump():
+    for record in dump(store):
         yield b'["' + record.KIND.encode() + b'",' + encode(record) + b"]"
 
 

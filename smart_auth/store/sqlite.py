@@ -299,14 +299,6 @@ class SqliteAuthStore:
             removed += connection.changes()
         return removed
 
-    def dump(self) -> Iterator[Record]:
-        """See AuthStore.dump."""
-        for kind in KINDS:
-            after = ""
-            while kind.DURABLE and (page := self.page(kind, after=after)):
-                yield from page
-                after = page[-1].id
-
     def restore(self, records: Iterable[Record]) -> int:
         """See AuthStore.restore. All or nothing."""
         count = 0

@@ -10,20 +10,21 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
-from argon2.profiles import CHEAPEST
 
-from smart_auth import passwords
-from smart_auth.accounts import Accounts
-from smart_auth.context import Auth, AuthSettings
-from smart_auth.store.protocol import AuthStore
-from smart_auth.vault import KeyVault
-from tests.support.accounts import AuthClock, RecordingAudit, RecordingNotifier
+from tests.support.accounts import AuthClock
+from tests.support.authorization import (  # noqa: F401 - fixtures
+    audit_fixture,
+    auth_fixture,
+    auth_settings_fixture,
+    auth_store_fixture,
+    cheap_hashes,
+    clock_fixture,
+    notifier_fixture,
+    vault_fixture,
+)
 from tests.support.certificate import Certified, make_certificate
 from tests.support.directory import MemoryDirectory
 from tests.support.records import NAMES, Opener, stores
-
-MASTER_KEY = bytes(range(32))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -36,17 +37,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("store_name", NAMES if both else NAMES[:1], scope="function")
 
 
-@pytest.fixture(autouse=True)
-def _cheap_hashes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """argon2id with the least parameters: the right ones take 64 MiB and a tenth of a second each time."""
-    monkeypatch.setattr(passwords, "hasher", PasswordHasher.from_parameters(CHEAPEST))
-
-
-@pytest.fixture
-def clock() -> AuthClock:
-    return AuthClock()
-
-
 @pytest.fixture
 def open_it(store_name: str, tmp_path: Path, clock: AuthClock) -> Iterator[Opener]:
     """Opens one more store object on the database of the test, as another worker would."""
@@ -55,51 +45,8 @@ def open_it(store_name: str, tmp_path: Path, clock: AuthClock) -> Iterator[Opene
 
 
 @pytest.fixture
-def auth_store(open_it: Opener) -> AuthStore:
-    """An empty store of records."""
-    return open_it()
-
-
-@pytest.fixture
-def notifier() -> RecordingNotifier:
-    return RecordingNotifier()
-
-
-@pytest.fixture
-def audit() -> RecordingAudit:
-    return RecordingAudit()
-
-
-@pytest.fixture
 def directory() -> MemoryDirectory:
     return MemoryDirectory()
-
-
-@pytest.fixture
-def vault() -> KeyVault:
-    return KeyVault([MASTER_KEY])
-
-
-@pytest.fixture
-def auth_settings() -> AuthSettings:
-    """Override it in a module for other settings."""
-    return AuthSettings(issuer="https://example.org", base_url="https://example.org/fhir")
-
-
-@pytest.fixture
-def auth(
-    auth_settings: AuthSettings,
-    auth_store: AuthStore,
-    vault: KeyVault,
-    notifier: RecordingNotifier,
-    directory: MemoryDirectory,
-    audit: RecordingAudit,
-    clock: AuthClock,
-) -> Auth:
-    """One authorization server. `auth.accounts` is set; the app, keys and tokens are for `create_auth(auth)` to set."""
-    made = Auth(auth_settings, auth_store, vault, notifier, directory, audit, clock)
-    made.accounts = Accounts(made)
-    return made
 
 
 @pytest.fixture

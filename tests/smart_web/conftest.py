@@ -9,20 +9,26 @@ from html import unescape
 from pathlib import Path
 
 import pytest
-from argon2 import PasswordHasher
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from smart_auth import passwords
-from smart_auth.accounts import Accounts
 from smart_auth.app import create_auth
-from smart_auth.context import Auth, AuthSettings, DemoLogin
+from smart_auth.context import Auth, DemoLogin
 from smart_auth.records import Account, RoleLink
-from smart_auth.store.sqlite import open_store
-from smart_auth.vault import KeyVault
-from tests.support.accounts import AuthClock, RecordingAudit, RecordingNotifier
+from tests.support.accounts import AuthClock
+from tests.support.authorization import (  # noqa: F401 - fixtures
+    audit_fixture,
+    auth_fixture,
+    auth_settings_fixture,
+    auth_store_fixture,
+    cheap_hashes,
+    clock_fixture,
+    notifier_fixture,
+    vault_fixture,
+)
 from tests.support.directory import MemoryDirectory
+from tests.support.records import Opener, stores
 
 PASSWORD = "four sparrows under a roof"
 PHONE = "+8613800138000"
@@ -100,27 +106,6 @@ class Browser:
         return self.send("/login", name=name, password=password)
 
 
-@pytest.fixture(autouse=True)
-def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
-    """argon2id with the least of time and memory: these tests are about pages, and hash hundreds of passwords."""
-    monkeypatch.setattr(passwords, "hasher", PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
-
-
-@pytest.fixture
-def clock() -> AuthClock:
-    return AuthClock()
-
-
-@pytest.fixture
-def notifier() -> RecordingNotifier:
-    return RecordingNotifier()
-
-
-@pytest.fixture
-def audit() -> RecordingAudit:
-    return RecordingAudit()
-
-
 @pytest.fixture
 def directory() -> MemoryDirectory:
     made = MemoryDirectory()
@@ -132,25 +117,10 @@ def directory() -> MemoryDirectory:
 
 
 @pytest.fixture
-def auth_settings() -> AuthSettings:
-    """Override it in a module for other settings."""
-    return AuthSettings(issuer="https://example.org", base_url="https://example.org/fhir")
-
-
-@pytest.fixture
-def auth(
-    auth_settings: AuthSettings,
-    tmp_path: Path,
-    clock: AuthClock,
-    notifier: RecordingNotifier,
-    directory: MemoryDirectory,
-    audit: RecordingAudit,
-) -> Iterator[Auth]:
-    store = open_store(tmp_path / "hestia.db", clock=clock)
-    made = Auth(auth_settings, store, KeyVault([bytes(range(32))]), notifier, directory, audit, clock)
-    made.accounts = Accounts(made)
-    yield made
-    store.close()
+def open_it(tmp_path: Path, clock: AuthClock) -> Iterator[Opener]:
+    """Opens one more store object on the embedded store of the test."""
+    with stores("sqlite", tmp_path, clock) as opener:
+        yield opener
 
 
 @pytest.fixture
