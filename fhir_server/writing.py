@@ -595,7 +595,9 @@ class Plan:
         for target in targets:
             address = f"{write.type}/{target.id}"
             stored = current.get(address)
-            if stored is not None and not self._may_change(tx, write, stored):
+            if stored is None:
+                self._pretend(tx, write)
+            elif not self._may_change(tx, write, stored):
                 stored = None
             check_if_match(write.if_match, stored)
             if stored is None:
@@ -744,6 +746,10 @@ class Plan:
             raise Forbidden(f"This {write.type} may not be changed.")
         return False
 
+    def _pretend(self, tx: Transaction, write: Write) -> None:
+        """What `_may_change` does, for what is not stored."""
+        self.repository.pretend(write.type, (LETTERS[write.action],), ("r", "s"), reader=tx)
+
     def _authorize(self, tx: Transaction, write: Write, stored: Stored | None, fresh: bool) -> None:
         """What can be said before the new content is known. `fresh`: the id was made here, so this is a create.
 
@@ -758,6 +764,7 @@ class Plan:
             allowed = self.policy.unrestricted(write.type, "c") and self.policy.unrestricted(write.type, "u")
             if write.action == "update" and allowed:
                 return
+            self._pretend(tx, write)
         elif self._may_change(tx, write, stored):
             return
         raise NotFound(f"There is no {write.type} with this id.")

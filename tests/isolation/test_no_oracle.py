@@ -93,6 +93,32 @@ def test_foreign_deleted_and_absent_instances_are_answered_alike(fresh: Clients,
     assert admin.get(f"/Observation/{foreign}").status == (200 if foreign == FOREIGN else 410)
 
 
+@pytest.mark.parametrize("role", ["patient-a", "doctor-ab", "finder-of-a"])
+def test_what_is_absent_is_refused_with_as_much_work_as_what_is_hidden(
+    fresh: Clients, role: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = fresh(role)
+    judged = 0
+    real = client.server.extractor.documents
+
+    def counted(resource: Any, address: str) -> Any:
+        nonlocal judged
+        judged += 1
+        return real(resource, address)
+
+    monkeypatch.setattr(client.server.extractor, "documents", counted)
+    for there, absent in zip(requests(FOREIGN), requests(ABSENT), strict=True):
+        if there[0] not in ("GET", "HEAD", "PUT", "PATCH", "DELETE") or "?" in there[1]:
+            continue
+        spent = []
+        for method, url, body, headers in (there, absent):
+            judged = 0
+            kind = "application/json-patch+json" if method == "PATCH" else "application/fhir+json"
+            client.request(method, url, body, type=kind, **headers)
+            spent.append(judged)
+        assert spent[0] == spent[1], (there[0], there[1])
+
+
 def test_content_of_others_is_answered_like_none(shared: Clients) -> None:
     client = shared("patient-a")
     for foreign in ("bound-c", "pointed-c", "nobodys"):
