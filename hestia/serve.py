@@ -5,7 +5,6 @@ Each worker has one blocking thread and its own store connection. Flask stays ou
 
 from __future__ import annotations
 
-import atexit
 import ctypes
 import errno
 import ipaddress
@@ -14,6 +13,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -255,6 +255,7 @@ def application() -> Callable[..., Any]:
     if not settings.audit:
         return create_application(settings, server, make_auth(settings, server))
     audit = auditing.start(settings)
-    atexit.register(audit.stop)
+    # A process of multiprocessing runs no atexit functions, but these.
+    Finalize(None, audit.stop, exitpriority=1)
     server.recorder = audit.recorder
     return create_application(settings, server, make_auth(settings, server, auditing.listener(audit)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import signal
 import subprocess
 import threading
@@ -242,3 +243,20 @@ def test_standalone_mongod_is_refused_with_what_to_do(monkeypatch: pytest.Monkey
     assert output.startswith("Error: This MongoDB server is a standalone")
     assert "rs.initiate" in output
     assert output.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_server_that_stops_records_what_it_counted(directory: Path, store_uri: str) -> None:
+    """Refusals of somebody without a token: one event of each worker, and one with their number when it ends."""
+    with Serving(directory, store_uri, auth="on") as serving:
+        serving.ready()
+        for number in range(40):
+            assert httpx.get(f"{serving.base}/Patient/{number}").status_code == 401
+        serving.signal(signal.SIGTERM, group=False)
+        assert "Stopped." in serving.ended()
+    run("export", "events", "--type", "AuditEvent", "--store", store_uri)
+    lines = (directory / "events" / "AuditEvent.ndjson").read_text(encoding="utf-8").splitlines()
+    said = [event["outcomeDesc"] for event in map(json.loads, lines) if event["subtype"][0]["code"] == "request"]
+    assert 2 <= len(said) <= 4
+    assert sum(int(one.split()[2]) if "more" in one else 1 for one in said) == 40
+    assert "is whole" in run("audit", "verify", "--store", store_uri).output
