@@ -43,7 +43,7 @@ def instant(microseconds: int) -> str:
     if text is None:
         if len(_instant_days) > _REMEMBERED_DAYS:
             _instant_days.clear()
-        text = _instant_days[day] = datetime.fromtimestamp(day * _DAY_S, UTC).strftime("%Y-%m-%dT")
+        text = _instant_days[day] = f"{datetime.fromtimestamp(day * _DAY_S, UTC).date()}T"
     minute, second = divmod(second, 60)
     hour, minute = divmod(minute, 60)
     return f"{text}{_TWO[hour]}:{_TWO[minute]}:{_TWO[second]}.{fraction // 1000:03d}Z"

@@ -34,6 +34,15 @@ _SEEING: Final = frozenset(("access", "use"))
 """Consent.provision.action (consentaction) that lets somebody see data here."""
 
 _OPT_OUT: Final = frozenset(("OPTOUT", "OPTOUTE"))
+MAX_WEIGHT: Final = 200
+"""Of what one patient's Consents say to one person (see _weight)."""
+MAX_WEIGHTS: Final = 1000
+"""Of what the Consents of all patients say to one person."""
+_PARAMETERS: Final = 10
+"""Parameters of a type in which a code is looked for, about."""
+_ITEMS: Final = 50
+"""Items of a list that weigh as much as a test."""
+
 _PAGE: Final = 500
 _MARGIN_US: Final = 60_000_000
 """How far back each look for changes begins, for writes that were open at the last one."""
@@ -310,4 +319,40 @@ def by_patient(
             layers = tuple(layer for layer in layers if layer.named)
         if any(layer.effect == "deny" or layer.named for layer in layers):
             found.setdefault(agreement.patient, []).append(layers)
-    return {patient: tuple(sorted(set(kept), key=repr)) for patient, kept in found.items()}
+    return _bounded({patient: tuple(sorted(set(kept), key=repr)) for patient, kept in found.items()})
+
+
+def _bounded(said: dict[str, tuple[Layers, ...]]) -> dict[str, tuple[Layers, ...]]:
+    """The same, where it is not more than every search can carry: else some patient's Consent would be the end of all
+    requests of those who treat that patient. What is too much is taken as a whole: as a denial where there is one, else
+    as nothing. What says most comes first; what several patients say alike counts once, as in a condition.
+    """
+    weights = {agreements: _weight(agreements) for agreements in said.values()}
+    total = sum(weights.values())
+    if total <= MAX_WEIGHTS and all(weight <= MAX_WEIGHT for weight in weights.values()):
+        return said
+    instead: dict[tuple[Layers, ...], tuple[Layers, ...]] = {}
+    for agreements in sorted(weights, key=lambda one: (-weights[one], repr(one))):
+        if weights[agreements] <= MAX_WEIGHT and total <= MAX_WEIGHTS:
+            break
+        total -= weights[agreements]
+        denials = [layer for layers in agreements for layer in layers if layer.effect == "deny"]
+        named = any(layer.named for layer in denials)
+        instead[agreements] = ((Layer("deny", (), named),),) if denials else ()
+    return {patient: kept for patient, agreements in said.items() if (kept := instead.get(agreements, agreements))}
+
+
+def _weight(agreements: tuple[Layers, ...]) -> int:
+    """How much Consents add to a condition, in tests of about the same cost."""
+    return sum(
+        1
+        + sum(
+            1
+            + (_PARAMETERS if one.codes else 0)
+            + (_PARAMETERS // 2 if one.time else 0)
+            + (len(one.data) + len(one.codes) + len(one.labels)) // _ITEMS
+            for one in layer.restrictions
+        )
+        for layers in agreements
+        for layer in layers
+    )

@@ -9,7 +9,7 @@ import pytest
 
 from fhir_server.access.consents import CARE
 from tests.access import people
-from tests.access.conftest import Hospital, staff_grant
+from tests.access.conftest import Hospital, Person, staff_grant
 from tests.access.people import ref
 
 pytestmark = pytest.mark.both_stores
@@ -354,6 +354,7 @@ CHART = {SUGAR, FOUND, TEXT, CONDITION_C, BY_CODE, BY_REFERENCE, "Device/device"
         ({"dataPeriod": {"start": "2025-01-01"}},
          {FOUND, TEXT, CONDITION_C, BY_CODE, "Claim/claim", *NOT_DATED}, {FOUND, BY_CODE, "Claim/claim"}),
         ({"dataPeriod": {"end": "2024-03"}}, {SUGAR, *NOT_DATED}, {SUGAR}),
+        ({"dataPeriod": {"end": "0999"}}, {*NOT_DATED}, set()),
         ({"dataPeriod": {"start": "0001", "end": "9999"}}, CHART - {"Patient/p"}, CHART - {"Patient/p", *NOT_DATED}),
         ({"dataPeriod": {"start": "2024-01-01", "end": "2024-12-31"}, "code": [GLUCOSE]}, {SUGAR}, {SUGAR}),
     ],
@@ -368,6 +369,53 @@ def test_codes_and_the_time_of_data_narrow_a_provision(
     ward.put(people.encounter("e", "p", WHO), people.consent("said", "p", people.provision(DENY, **narrower)))
     assert ward.sees(DOCTOR, *CODED_TYPES) == CHART - denied
     assert {one for one in CHART if ward.reads(DOCTOR, one)} == CHART - denied
+
+
+def many(number: int, effect: str) -> dict[str, Any]:
+    """A provision with so many exceptions of different kinds."""
+    inner = [
+        people.provision(effect, WHO, code=[people.coded(f"c{one}")], dataPeriod={"start": f"{1000 + one % 1000}"})
+        for one in range(number)
+    ]
+    return people.provision(PERMIT, provision=inner)
+
+
+def test_no_consent_is_the_end_of_a_doctors_work(ward: Hospital) -> None:
+    ward.put(people.encounter("e", "p", WHO), people.encounter("e-q", "q", WHO))
+    others = {"Patient/q", "Observation/o-q"}
+    assert seen(ward) == ALL | others
+    ward.put(people.consent("few", "p", many(5, DENY)))
+    assert "Patient/p" in seen(ward)
+    # What is too much to ask in every search is taken as a denial as a whole.
+    ward.put(people.consent("many", "p", many(3000, DENY)))
+    assert seen(ward) == others
+    doctor = Person(ward, DOCTOR)
+    assert doctor("GET", "/Observation?_total=accurate").json["total"] == 1
+    assert doctor("GET", "/Patient?_has:Observation:patient:status=final").matches == ["q"]
+    ward.put(people.consent("many", "p", many(3000, PERMIT)))
+    ward.delete("Consent/few")
+    assert seen(ward) == ALL | others
+    ward.put(
+        *(
+            people.consent(f"one-{number}", "p", many(1, DENY)["provision"][0] | {"code": [people.coded(f"d{number}")]})
+            for number in range(50)
+        )
+    )
+    assert seen(ward) == others
+
+
+def test_nor_are_the_consents_of_many(ward: Hospital) -> None:
+    ids = [f"n{number}" for number in range(60)]
+    for id_ in ids:
+        denial = people.provision(DENY, WHO, code=[people.coded(f"only-{id_}")], **{"class": OBSERVATIONS})
+        said = people.provision(PERMIT, provision=[denial, {**denial, "code": [people.coded(f"nor-{id_}")]}])
+        ward.put(people.patient(id_), people.encounter(f"e-{id_}", id_, WHO), people.consent(f"c-{id_}", id_, said))
+    left = seen(ward)
+    assert 10 < len(left) < len(ids)
+    # What all of them say alike is asked once.
+    alike = people.provision(DENY, WHO, code=[people.coded("x")], **{"class": OBSERVATIONS})
+    ward.put(*(people.consent(f"c-{id_}", id_, people.provision(PERMIT, provision=[alike, alike])) for id_ in ids))
+    assert seen(ward) == {f"Patient/{id_}" for id_ in ids}
 
 
 def test_a_denial_outweighs_the_permission_of_another_consent(ward: Hospital) -> None:
