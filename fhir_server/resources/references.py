@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from functools import cache
 from typing import Any, Final
@@ -28,7 +29,7 @@ Table = dict[str, Any]
 
 
 def _table(type_name: str) -> Table:
-    """The table of a type. Types refer to themselves, so it is filled after it is known."""
+    """The table of a type. Types refer to themselves, so it is filled after it is known. Call it through `_of`."""
     known = _TABLES.get(type_name)
     if known is not None:
         return known
@@ -54,6 +55,9 @@ def _table(type_name: str) -> Table:
 
 
 _TABLES: dict[str, Table] = {}
+_COMPLETE: dict[str, Table] = {}
+"""Tables that are filled with all that they lead to; others are seen by the thread alone that fills them."""
+_FILLING: Final = threading.Lock()
 
 
 def rewrite(resource: MutableMapping[str, Any], mapping: Mapping[str, str]) -> bool:
@@ -77,7 +81,11 @@ def _of(resource: Mapping[str, Any]) -> Table:
     name = resource.get("resourceType")
     if not isinstance(name, str) or name not in definitions.structures():
         return {}
-    return _table(name)
+    found = _COMPLETE.get(name)
+    if found is None:
+        with _FILLING:
+            found = _COMPLETE[name] = _table(name)
+    return found
 
 
 def _rewrite(
