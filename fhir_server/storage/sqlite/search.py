@@ -46,6 +46,7 @@ ONE_TERM = (
 )
 PLAIN_TERM = ONE_TERM.format(permitted=1)
 ONE_ROW = f"SELECT {ROW}, {{permitted}} FROM resource r INDEXED BY resource_address WHERE r.address = ? AND r.state = 1"
+NO_TERM = -1
 TEXTS_KEPT = 500
 """Statements with the demands of a policy that are kept for a moment."""
 WALKED = 100
@@ -123,7 +124,9 @@ class Searcher:
             return None
         tid = terms.find(param, key)
         if tid is None:
-            return SearchPage(total=0 if first else None)
+            if permitted is ALWAYS:
+                return SearchPage(total=0 if first else None)
+            tid = NO_TERM  # what nobody has takes as long as what is not permitted
         floor = search.after[0] if search.after else 0
         if permitted is ALWAYS:
             rows = self._execute(PLAIN_TERM, (tid, floor, count + 1)).fetchall()
