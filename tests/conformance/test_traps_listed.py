@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PENDING = {4: "labels", 49: "patient scopes", 93: "patient scopes", 115: "bookings"}
+PENDING = {115: "bookings"}
 
 
 def rows() -> dict[int, str]:
