@@ -326,26 +326,36 @@ class Repository:
         return found
 
     def _owned(self, binary: dict[str, Any], stored: Stored | Version, reader: Reader) -> bool:
-        """Whether the caller may read what a version of a Binary belongs to."""
+        """Whether the caller may read what a version of a Binary belongs to, if that were labelled as the Binary is."""
+        labels = labelling.of(binary)
         address, bases = stored.address, self.server.extractor.settings.base_urls
         owner = owned.owner_of(binary, stored, reader, self.server.store, bases)
         if owner is not None:
-            return bool(owner) and self._finds(owner.partition("/")[0], ast.Field("address", "=", owner), reader)
+            named = ast.Field("address", "=", owner)
+            return bool(owner) and self._finds(owner.partition("/")[0], named, reader, labels)
         # Nearly always one resource points, so its type is found before any predicate of the policy is asked.
         types = [name for name in self.context.policy.granted(None, "r") if name != "Binary"]
         page = reader.search(ast.Search(ast.Select(None, owned.pointing(types, address)), count=_POINTING_LOOKED_AT))
         found = dict.fromkeys(match.type for match in page.matches)
         if page.next is not None:
             found.update(dict.fromkeys(types))
-        return any(self._finds(name, owned.pointing((name,), address), reader) for name in found)
+        return any(self._finds(name, owned.pointing((name,), address), reader, labels) for name in found)
 
-    def _finds(self, resource_type: str, node: ast.Node, reader: Reader) -> bool:
-        """Whether there is a resource that satisfies `node` and that the caller may read."""
+    def _finds(self, resource_type: str, node: ast.Node, reader: Reader, labels: list[Any]) -> bool:
+        """Whether there is a resource that satisfies `node` and that the caller may read, if it had these labels, too."""
         select = authorize.permitted(self.context.policy, resource_type, "r")
         if select.where == ast.NOTHING:
             return False
-        search = ast.Search(replace(select, where=ast.And((node, select.where))), count=1)
-        return bool(reader.search(search).matches)
+        where = replace(select, where=ast.And((node, select.where)))
+        found = reader.search(ast.Search(where, count=_POINTING_LOOKED_AT if labels else 1)).matches
+        return any(not labels or self._readable(match, labels, reader) for match in found)
+
+    def _readable(self, stored: Stored, labels: list[Any], reader: Reader) -> bool:
+        """Whether the caller may read a resource, if it had these labels as well."""
+        assert stored.body is not None
+        resource = labelling.with_more(parse_body(stored.body), labels)
+        documents = self.server.extractor.documents(resource, stored.address)
+        return self.permits(documents, "r", reader=reader, updated=stored.updated)
 
     def matches(
         self, select: ast.Select, documents: Sequence[Document], reader: Reader | None = None, updated: int = 0

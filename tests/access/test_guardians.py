@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.access import people
-from tests.access.conftest import Hospital, Person, patient_grant
+from tests.access.conftest import Hospital, Person, patient_grant, staff_grant
 from tests.access.people import ref
 from tests.support.resources import bundle, entry
 
@@ -16,6 +16,7 @@ pytestmark = pytest.mark.both_stores
 
 JSON = dict[str, Any]
 MOTHER = patient_grant("mother")
+DOCTOR = staff_grant("doctor", "doc")
 PULSE = people.coded("pulse")
 CODED = {"code": people.coded("secret")}
 
@@ -238,3 +239,21 @@ def test_a_guardian_moves_what_is_hers_between_those_she_acts_for_alone(home: Ho
     # What it was while it was the child's is seen by those who see the child.
     assert mother("GET", "/Observation/own/_history/1").status == 404
     assert mother("PUT", "/Observation/own", measured("kid", **people.labelled("R"))).status == 403
+
+
+@pytest.mark.parametrize("label", ["R", "HIV"])
+@pytest.mark.parametrize("pointed", [False, True])
+def test_content_that_is_labelled_itself_is_kept_from_a_guardian(home: Hospital, label: str, pointed: bool) -> None:
+    """The owner has no label: the content is as sensitive as itself and its owner together."""
+    content: JSON = {"resourceType": "Binary", "id": "scan", "contentType": "text/plain", "data": "QUJD"}
+    if pointed:
+        attachment = {"contentType": "text/plain", "url": "Binary/scan"}
+        media = {"resourceType": "Media", "id": "shot", "status": "completed", "subject": ref("Patient/c")}
+        home.put(content, {**media, "content": attachment})
+    else:
+        content["securityContext"] = ref("Observation/o1")
+        home.put(content)
+    mother, doctor = Person(home, MOTHER), Person(home, DOCTOR)
+    assert [one("GET", "/Binary/scan").status for one in (mother, doctor)] == [200, 200]
+    home.put({**content, **people.labelled(label)})
+    assert [one("GET", "/Binary/scan").status for one in (mother, doctor)] == [404, 200]
