@@ -342,7 +342,7 @@ class Repository:
         return any(self._finds(name, owned.pointing((name,), address), reader, labels) for name in found)
 
     def _finds(self, resource_type: str, node: ast.Node, reader: Reader, labels: list[Any]) -> bool:
-        """Whether there is a resource that satisfies `node` and that the caller may read, if it had these labels, too."""
+        """Whether the caller may read a resource that satisfies `node`, if it had these labels as well."""
         select = authorize.permitted(self.context.policy, resource_type, "r")
         if select.where == ast.NOTHING:
             return False
