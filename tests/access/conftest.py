@@ -19,9 +19,11 @@ from fhir_server.context import RequestContext, Server, Settings
 from fhir_server.errors import Forbidden, NotFound, Unauthorized
 from fhir_server.repository import Repository, Write
 from fhir_server.storage.protocol import Store
+from fhir_server.storage.sqlite import store as sqlite_store
 from terminology import ucum
 from terminology.local import Local
 from tests.support.http import BASE, Answer, Client, Clock
+from tests.support.stores import Opener, opener
 
 JSON = dict[str, Any]
 
@@ -41,39 +43,12 @@ def clock() -> Clock:
     return Clock()
 
 
-Opener = Callable[[], Store]
-
-
 @pytest.fixture
 def open_store(store_name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[Opener]:
     """Opens one more Store on the database of the test, as another worker does."""
-    opened: list[Store] = []
-    if store_name == "mongo":
-        from fhir_server.storage.mongo import open_store as open_mongo
-        from tests.support import mongodb
-
-        running, database = mongodb.server(), mongodb.fresh_name()
-
-        def make() -> Store:
-            return open_mongo(running.uri, database=database)
-    else:
-        from fhir_server.storage.sqlite import open_store as open_sqlite
-        from fhir_server.storage.sqlite import store as sqlite_store
-
-        monkeypatch.setattr(sqlite_store, "clock", clock)
-
-        def make() -> Store:
-            return open_sqlite(tmp_path / "hestia.db")
-
-    def open_one() -> Store:
-        opened.append(make())
-        return opened[-1]
-
-    yield open_one
-    for one in opened:
-        one.close()
-    if store_name == "mongo":
-        mongodb.drop(running.uri, database)
+    monkeypatch.setattr(sqlite_store, "clock", clock)
+    with opener(store_name, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture

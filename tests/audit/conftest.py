@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from fhir_server.gzipped import inflate
 from fhir_server.storage.protocol import Store
 from terminology.local import Local
 from tests.support.http import BASE, Answer, Client
+from tests.support.stores import Opener, opener
 
 JSON = dict[str, Any]
 
@@ -41,36 +42,12 @@ GRANT = Grant(
     purpose="TREAT",
 )
 
-Opener = Callable[[], Store]
-
 
 @pytest.fixture(params=["sqlite", "mongo"])
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opener]:
     """Opens one more Store on the database of the test."""
-    opened: list[Store] = []
-    if request.param == "mongo":
-        from fhir_server.storage.mongo import open_store as open_mongo
-        from tests.support import mongodb
-
-        running, database = mongodb.server(), mongodb.fresh_name()
-
-        def make() -> Store:
-            return open_mongo(running.uri, database=database)
-    else:
-        from fhir_server.storage.sqlite import open_store as open_sqlite
-
-        def make() -> Store:
-            return open_sqlite(tmp_path / "hestia.db")
-
-    def open_one() -> Store:
-        opened.append(make())
-        return opened[-1]
-
-    yield open_one
-    for one in opened:
-        one.close()
-    if request.param == "mongo":
-        mongodb.drop(running.uri, database)
+    with opener(request.param, tmp_path) as made:
+        yield made
 
 
 def make_server(store: Store) -> Server:

@@ -16,10 +16,11 @@ import pytest
 from fhir_server.app import create_app, create_server
 from fhir_server.authorize import EVERYTHING, Policy
 from fhir_server.context import Server, Settings
-from fhir_server.storage.protocol import Store
+from fhir_server.storage.sqlite import store as sqlite_store
 from terminology import ucum
 from terminology.local import Local
 from tests.support.http import BASE, Client, Clock
+from tests.support.stores import Opener, opener
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -32,9 +33,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("store_name", ["sqlite", "mongo"] if both else ["sqlite"], scope="function")
 
 
-Opener = Callable[[], Store]
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
@@ -45,35 +43,9 @@ def open_store_again(
     store_name: str, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Opener]:
     """Opens one more Store on the test's database, as another worker would."""
-    opened: list[Store] = []
-    database = ""
-    if store_name == "mongo":
-        from fhir_server.storage.mongo import open_store as open_mongo
-        from tests.support import mongodb
-
-        running = mongodb.server()
-        database = mongodb.fresh_name()
-
-        def make() -> Store:
-            return open_mongo(running.uri, database=database)
-    else:
-        from fhir_server.storage.sqlite import open_store as open_sqlite
-        from fhir_server.storage.sqlite import store as sqlite_store
-
-        monkeypatch.setattr(sqlite_store, "clock", clock)
-
-        def make() -> Store:
-            return open_sqlite(tmp_path / "hestia.db")
-
-    def open_one() -> Store:
-        opened.append(make())
-        return opened[-1]
-
-    yield open_one
-    for one in opened:
-        one.close()
-    if store_name == "mongo":
-        mongodb.drop(running.uri, database)
+    monkeypatch.setattr(sqlite_store, "clock", clock)
+    with opener(store_name, tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
