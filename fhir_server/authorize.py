@@ -41,7 +41,7 @@ class Policy:
     """For a type the numbers of the entries that say whom a resource is about. Whoever writes one about several people
     has to be granted each of them."""
     _merged: dict[Any, tuple[tuple[str, ...] | None, ast.Node]] = field(default_factory=dict, compare=False, repr=False)
-    _of_named: dict[str, tuple[ast.And | None]] = field(default_factory=dict, compare=False, repr=False)
+    _of_named: dict[str, ast.And | None] = field(default_factory=dict, compare=False, repr=False)
     _whole: dict[Any, ast.Select] = field(default_factory=dict, compare=False, repr=False)
     _beyond: dict[Any, ast.And] = field(default_factory=dict, compare=False, repr=False)
 
@@ -73,14 +73,13 @@ class Policy:
 
     def of_named(self, resource_type: str) -> ast.And | None:
         """What a resource must satisfy to be read, if that does not depend on its address; None when it may, or when
-        there is nothing."""
-        found = self._of_named.get(resource_type)
-        if found is None:
+        there is nothing.
+        """
+        if resource_type not in self._of_named:
             predicate = self.predicate((resource_type,))
-            assert isinstance(predicate, ast.And)
-            plain = predicate != ast.EVERYTHING and not _of_fields(predicate)
-            found = self._of_named[resource_type] = (predicate,) if plain else (None,)
-        return found[0]
+            plain = isinstance(predicate, ast.And) and predicate.lasting and not _of_fields(predicate)
+            self._of_named[resource_type] = predicate if plain else None  # type: ignore[assignment]
+        return self._of_named[resource_type]
 
     def _granted(self, action: Action) -> Mapping[str, ast.Node]:
         if self.actions is not None:
@@ -104,8 +103,8 @@ class Policy:
 
     def left(self, predicate: ast.Node, facts: tuple[ast.Node, ...]) -> ast.And | None:
         """What of a predicate of this policy does not hold because of what is searched for; None if nothing is left."""
-        if not isinstance(predicate, ast.And):
-            predicate = ast.And((predicate,))
+        if not isinstance(predicate, ast.And):  # NOTHING
+            return ast.And((predicate,))
         kept = beyond(predicate, facts)
         if not kept:
             return None
@@ -114,9 +113,7 @@ class Policy:
         key = (id(predicate), tuple(map(id, kept)))  # held by `_merged`
         found = self._beyond.get(key)
         if found is None:
-            found = ast.And(kept, lasting=True)
-            if predicate.lasting:
-                self._beyond[key] = found
+            found = self._beyond[key] = ast.And(kept, lasting=True)
         return found
 
 
@@ -129,8 +126,8 @@ EVERYTHING: Final = Policy()
 
 
 def _lasting(node: ast.Node) -> ast.Node:
-    """A node marked as one that comes again; EVERYTHING as it is."""
-    return node if node == ast.EVERYTHING else ast.And(_parts(node), lasting=True)
+    """A node marked as one that comes again; EVERYTHING and NOTHING as they are."""
+    return node if node in (ast.EVERYTHING, ast.NOTHING) else ast.And(_parts(node), lasting=True)
 
 
 def _merge(predicates: Mapping[str, ast.Node]) -> ast.Node:
@@ -179,6 +176,7 @@ def narrow(search: ast.Search, policy: Policy) -> ast.Search:
         )
     elif select is search.select:
         return search
+    # By position, since every search comes here: replace() takes as long as the rest of this.
     return ast.Search(
         select,
         search.sort,

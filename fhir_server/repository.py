@@ -76,7 +76,7 @@ class Repository:
         asked = not policy.unrestricted(resource_type, "r") and resource_type != "Binary"
         if asked:
             # One question to the index; the body need not be looked into.
-            found = self.find(resource_type, resource_id)
+            found = find(self._reader, policy, resource_type, resource_id)
             if found is not None:
                 return self._shown(found)
             # What is not permitted is told from what is absent by no more than the look at its row.
@@ -91,10 +91,6 @@ class Repository:
         if stored.body is None:
             raise Gone(f"The {resource_type} has been deleted.")
         return self._shown(stored)
-
-    def find(self, resource_type: str, resource_id: str) -> Stored | None:
-        """The current version as it is stored, if the caller may read it; not for Binary."""
-        return find(self._reader, self.context.policy, resource_type, resource_id)
 
     def vread(self, resource_type: str, resource_id: str, version_id: str) -> Stored:
         """One version. Raises Forbidden, NotFound, or Gone when that version is a deletion."""

@@ -33,12 +33,10 @@ from smart_auth.context import now
 from smart_auth.records import KINDS, Record
 from smart_auth.store.documents import DOCUMENTS, HitDocument, LayoutDocument
 from smart_auth.store.protocol import StoreBusy, Taken
-from smart_auth.store.rows import R, check_fields, columns, decode, encode, expired, table
+from smart_auth.store.rows import R, Remembered, check_fields, columns, decode, encode, expired, table
 
 DEFAULT_DATABASE: Final = "hestia"
 EPOCH: Final = datetime(1970, 1, 1)
-REMEMBERED: Final = 4096
-"""Answers of `together` that are kept beside the bytes they were read from."""
 CONFLICTS: Final = frozenset({24, 112, 225, 244, 246, 251, 263})
 """LockTimeout, WriteConflict and the like: the transaction is run again. mongod labels them TransientTransactionError;
 other servers that speak the protocol do not always."""
@@ -94,7 +92,7 @@ class MongoAuthStore:
         self._alias: str | None = None
         self._pid = 0
         self._collections: dict[str, Any] = {}
-        self._together: dict[Any, tuple[list[bytes | None], tuple[Record | None, ...]]] = {}
+        self._together = Remembered()
 
     def _open(self) -> None:
         """Connects this process: a connection made before a fork is left to the parent."""
@@ -172,18 +170,7 @@ class MongoAuthStore:
         with _edge():
             for raw in self._collections[names[0]].aggregate([*first, *unions]):
                 bodies[raw["place"]] = raw["body"]
-        known = self._together.get(wanted)
-        if known is None or known[0] != bodies:
-            kinds = [kind for kind, _ in wanted]
-            records = [None if body is None else decode(kind, body) for kind, body in zip(kinds, bodies, strict=True)]
-            known = bodies, tuple(records)
-            if len(self._together) >= REMEMBERED:
-                self._together.clear()
-            self._together[wanted] = known
-        moment = self._clock()
-        if any(one is not None and expired(one, moment) for one in known[1]):
-            return tuple([None if one is None or expired(one, moment) else one for one in known[1]])
-        return known[1]
+        return self._together.read(wanted, tuple(bodies)).at(self._clock())
 
     def _read(self, kind: type[R], id: str) -> tuple[R, int] | None:
         if self._pid != os.getpid():

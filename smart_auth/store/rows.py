@@ -51,6 +51,47 @@ def expired(record: Record, now: int) -> bool:
     return record.expires_at is not None and record.expires_at <= now
 
 
+REMEMBERED: Final = 4096
+"""Answers of `together` that a store keeps beside the bytes they were read from."""
+
+Wanted = tuple[tuple[type[Record], str], ...]
+"""Kinds and ids of records that are asked for together."""
+
+
+class Together:
+    """Records that were read together, and the texts that they were read from."""
+
+    __slots__ = ("_expires_at", "_records", "bodies")
+
+    def __init__(self, wanted: Wanted, bodies: tuple[bytes | None, ...]) -> None:
+        self.bodies = bodies
+        self._records = tuple(
+            [None if body is None else decode(kind, body) for (kind, _), body in zip(wanted, bodies, strict=True)]
+        )
+        ends = [one.expires_at for one in self._records if one is not None and one.expires_at is not None]
+        self._expires_at = min(ends, default=None)
+
+    def at(self, now: int) -> tuple[Record | None, ...]:
+        """The records without those that have expired; the same tuple as before while none has."""
+        if self._expires_at is None or now < self._expires_at:
+            return self._records
+        return tuple([None if one is None or expired(one, now) else one for one in self._records])
+
+
+class Remembered(dict[Wanted, Together]):
+    """What was read together, for as long as its texts stay the same; at most REMEMBERED."""
+
+    def read(self, wanted: Wanted, bodies: tuple[bytes | None, ...]) -> Together:
+        """The records of some texts: those of before, when the texts are."""
+        known = self.get(wanted)
+        if known is None or known.bodies != bodies:
+            known = Together(wanted, bodies)
+            if len(self) >= REMEMBERED:
+                self.clear()
+            self[wanted] = known
+        return known
+
+
 def dump(store: AuthStore) -> Iterator[Record]:
     """Every record that is worth a backup (`Record.DURABLE`), kind by kind."""
     for kind in KINDS:

@@ -20,13 +20,23 @@ import apsw
 from smart_auth.context import now
 from smart_auth.records import KINDS, Record
 from smart_auth.store.protocol import StoreBusy, Taken
-from smart_auth.store.rows import R, check_fields, columns, decode, encode, expired, table
+from smart_auth.store.rows import (
+    REMEMBERED,
+    R,
+    Remembered,
+    Together,
+    Wanted,
+    check_fields,
+    columns,
+    decode,
+    encode,
+    expired,
+    table,
+)
 
 APPLICATION_ID: Final = 0x48535449  # "HSTI", as the FHIR store writes it
 OLDEST_LIBRARY: Final = (3, 51, 3)
 """Older ones can corrupt a WAL database that several connections write and checkpoint."""
-REMEMBERED: Final = 4096
-"""Answers of `together` that are kept beside the bytes they were read from."""
 
 
 class UnusableStore(Exception):
@@ -44,24 +54,6 @@ def open_store(
     return SqliteAuthStore(Path(path), clock, busy_timeout_s)
 
 
-class _Together:
-    """Records that are asked for together, as of a `state` of the database."""
-
-    __slots__ = ("bodies", "expires_at", "records", "state")
-
-    def __init__(self, wanted: tuple[tuple[type[Record], str], ...], bodies: tuple[bytes | None, ...]) -> None:
-        self.bodies = bodies
-        self.records = tuple(
-            [None if body is None else decode(kind, body) for (kind, _), body in zip(wanted, bodies, strict=True)]
-        )
-        self.expires_at = min(
-            [one.expires_at for one in self.records if one is not None and one.expires_at is not None], default=_NEVER
-        )
-        """When the first of them does."""
-        self.state: tuple[int, int] | None = None
-
-
-_NEVER: Final = 1 << 62
 _stores: weakref.WeakSet[SqliteAuthStore] = weakref.WeakSet()
 _inherited: list[apsw.Connection] = []
 
@@ -82,7 +74,9 @@ class SqliteAuthStore:
         self._path = path
         self._clock = clock
         self._busy_timeout_s = busy_timeout_s
-        self._known: dict[tuple[tuple[type[Record], str], ...], _Together] = {}
+        self._remembered = Remembered()
+        self._current: dict[Wanted, Together] = {}
+        self._current_of: tuple[int, int] | None = None
         self._written = 0
         self._opened: apsw.Connection | None = None
         self._opened = self._connect()
@@ -159,26 +153,19 @@ class SqliteAuthStore:
 
     def together(self, *wanted: tuple[type[Record], str]) -> tuple[Record | None, ...]:
         """See AuthStore.together. One statement; what it gives is read only when it is other than before."""
-        connection, moment = self._connection, self._clock()
+        connection = self._connection
         # The first number changes with commits of other connections, the second with our own. They are read before the
         # records: what is committed between the two is seen now, and looked at once more the next time.
         # .get ends the statement at once: one that is left open holds its snapshot, and costs more to close.
         state = (connection.execute("PRAGMA data_version").get, self._written)
-        known = self._known.get(wanted)
-        if known is None or known.state != state:
+        if state != self._current_of or len(self._current) >= REMEMBERED:
+            self._current_of, self._current = state, {}
+        known = self._current.get(wanted)
+        if known is None:
             ids = tuple([id for _, id in wanted])
             bodies = connection.execute(_selection(tuple([kind for kind, _ in wanted])), ids).get
-            if len(wanted) == 1:
-                bodies = (bodies,)
-            if known is None or known.bodies != bodies:
-                known = _Together(wanted, bodies)
-                if len(self._known) >= REMEMBERED:
-                    self._known.clear()
-                self._known[wanted] = known
-            known.state = state
-        if known.expires_at <= moment:
-            return tuple([None if one is None or expired(one, moment) else one for one in known.records])
-        return known.records
+            known = self._current[wanted] = self._remembered.read(wanted, bodies if len(wanted) > 1 else (bodies,))
+        return known.at(self._clock())
 
     def _alive(self, kind: type[R], row: Any) -> R | None:
         if row is None:

@@ -35,7 +35,6 @@ from fhir_server.search.ast import (
 from fhir_server.storage.limits import alternatives
 from fhir_server.storage.sqlite.conditions import (
     ALWAYS,
-    COUNTS_KEPT_S,
     NEVER,
     NOWHERE,
     AddressedRows,
@@ -75,7 +74,7 @@ from fhir_server.storage.sqlite.sqltext import (
     shift,
     tids_of,
 )
-from fhir_server.storage.sqlite.terms import UNITS, Listed, Terms
+from fhir_server.storage.sqlite.terms import COUNTS_KEPT_S, UNITS, Listed, Terms
 
 LISTED_TERMS = 200
 """More distinct keys than this are not listed in a statement but joined."""
@@ -345,7 +344,7 @@ class Compiler:
         """A list of keys of a policy. `types` None: not all of the params are used yet."""
         keys: tuple[str, ...] = test.value if test.op == "in" else (test.value,)  # type: ignore[assignment]
         if len(keys) <= FEW_KEYS:
-            tids = [tid for param in params for key in keys if (tid := self._terms.find(param, key)) is not None]
+            tids = self._tids(params, keys)
             if types is not None and len(tids) == len(params) * len(keys):
                 return Keys(self, tids, types, lasting=True)
             return TextKeys(self, params, keys, types)
@@ -358,8 +357,11 @@ class Compiler:
     def exactly(self, params: tuple[int, ...], keys: Sequence[str]) -> Condition:
         """Key entries with one of a few keys, as the terms are now."""
         params, types = self._param_types(params)
-        tids = [tid for param in params for key in keys if (tid := self._terms.find(param, key)) is not None]
+        tids = self._tids(params, keys)
         return Keys(self, tids, types) if tids else NEVER
+
+    def _tids(self, params: Sequence[int], keys: Sequence[str]) -> list[int]:
+        return [tid for param in params for key in keys if (tid := self._terms.find(param, key)) is not None]
 
     def listed(self, params: tuple[int, ...], keys: tuple[str, ...]) -> Listed:
         """The terms of a long list of keys, as they are now."""

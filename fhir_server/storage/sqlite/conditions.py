@@ -29,12 +29,10 @@ from fhir_server.storage.sqlite.sqltext import (
     tids_of,
     union,
 )
-from fhir_server.storage.sqlite.terms import Listed, first_tid, last_tid
+from fhir_server.storage.sqlite.terms import Counted, Listed, first_tid, last_tid
 
 if TYPE_CHECKING:
     from fhir_server.storage.sqlite.compile import Compiler, Selection
-
-COUNTS_KEPT_S = 30.0
 
 
 class Document(NamedTuple):
@@ -189,12 +187,7 @@ class ListedKeys(Condition):
         return "SELECT rid FROM posting WHERE tid IN (SELECT value FROM carray(?))", (apsw.carray(self._listed.tids),)
 
     def count(self, limit: int) -> int:
-        listed = self._listed
-        now = time.monotonic()
-        if now > listed.expires or (listed.count >= listed.counted and limit > listed.counted):
-            listed.count = self._compiler.count(self.driver(), limit)
-            listed.counted, listed.expires = limit, now + COUNTS_KEPT_S
-        return min(listed.count, limit)
+        return self._listed.entries.upto(limit, lambda most: self._compiler.count(self.driver(), most))
 
 
 class MarkedKeys(Kept):
@@ -211,7 +204,7 @@ class MarkedKeys(Kept):
         self._keys = keys
         self.types = types
         self._marks = compiler.terms_marked(params, keys)
-        self._count = (0, -1, 0.0)
+        self._entries = Counted()
 
     def _predicate(self, document: Document) -> Sql:
         p = f"p{document.depth}"
@@ -238,12 +231,7 @@ class MarkedKeys(Kept):
         return "SELECT rid FROM posting WHERE tid IN (SELECT value FROM carray(?))", (apsw.carray(tids),)
 
     def count(self, limit: int) -> int:
-        count, counted, expires = self._count
-        now = time.monotonic()
-        if now > expires or (count >= counted and limit > counted):
-            count = self._compiler.count(self.driver(), limit)
-            self._count = count, limit, now + COUNTS_KEPT_S
-        return min(count, limit)
+        return self._entries.upto(limit, lambda most: self._compiler.count(self.driver(), most))
 
 
 class TextKeys(Kept):

@@ -8,7 +8,6 @@ no snapshot in common with them.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
@@ -27,50 +26,48 @@ FRESH_S: Final = 1.0
 
 
 class Marks:
-    """The bits of one list. `until` is the highest number that they know, `texts` the list itself.
+    """The bits of one list.
 
     One per connection and list; used outside write transactions, or made before one: what is not yet committed may be
     rolled back, and its number given again.
     """
 
-    __slots__ = ("_bits", "_checked", "_numbers", "_texts", "texts", "until")
+    __slots__ = ("_bits", "_numbers", "_texts", "_until")
 
     def __init__(self, numbers: Numbers, texts: tuple[str, ...]) -> None:
         self._numbers = numbers
-        self._texts = texts
-        self.texts = apsw.carray(texts)
-        self.until = numbers.lowest - 1
+        self._texts = apsw.carray(texts)
+        self._until = numbers.lowest - 1
         self._bits = b""
-        self._checked = 0.0
 
     def test(self, number: str, text: str) -> Sql:
-        """Whether the number that the SQL expression `number` gives is on the list; `text` is SQL for its text."""
-        now = time.monotonic()
-        if now - self._checked >= FRESH_S / 2:
-            self._refresh()
-            self._checked = now
+        """Whether the number that the SQL expression `number` gives is on the list; `text` is SQL for its text.
+
+        Completes the bits. Who asks keeps the answer for FRESH_S.
+        """
+        self._refresh()
         place = f"({number} & {SERIALS - 1})"
         return (
             f"CASE WHEN {number} <= ? THEN unicode(substr(?, {place} / {BITS} + 1, 1)) >> ({place} % {BITS}) & 1 "
             f"ELSE {text} IN (SELECT value FROM carray(?)) END",
-            (self.until, self._bits, self.texts),
+            (self._until, self._bits, self._texts),
         )
 
     def _refresh(self) -> None:
         # First the highest number: what has a lower one is there when the list is looked up.
         highest = self._numbers.highest()
-        if highest is None or highest == self.until:
+        if highest is None or highest == self._until:
             return
         lowest = self._numbers.lowest
         if highest - lowest >= MOST:
             return
         bits = bytearray(self._bits)
         bits.extend(bytes((EMPTY,)) * ((highest - lowest) // BITS + 1 - len(bits)))
-        for number in self._numbers.listed(self.texts):
+        for number in self._numbers.listed(self._texts):
             if number <= highest:
                 place = number - lowest
                 bits[place // BITS] |= 1 << place % BITS
-        self._bits, self.until = bytes(bits), highest
+        self._bits, self._until = bytes(bits), highest
 
 
 class Numbers:

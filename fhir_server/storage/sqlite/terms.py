@@ -6,9 +6,10 @@ running write transaction has added is kept apart until it commits.
 
 from __future__ import annotations
 
+import time
 from array import array
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import apsw
 
@@ -18,6 +19,7 @@ UNITS = 0
 """The param number under which units of range entries are terms."""
 CACHED_TERMS = 50_000
 CACHED_LISTS = 500
+COUNTS_KEPT_S = 30.0
 
 
 def first_tid(param: int) -> int:
@@ -30,19 +32,33 @@ def last_tid(param: int) -> int:
     return (param << SERIAL_BITS) | (SERIALS - 1)
 
 
+class Counted:
+    """How many there are, remembered for a while: about right is right enough for the choice of a plan."""
+
+    __slots__ = ("_count", "_counted", "_expires")
+
+    def __init__(self) -> None:
+        self._count, self._counted, self._expires = 0, -1, 0.0
+
+    def upto(self, limit: int, count: Callable[[int], int]) -> int:
+        """How many, at most `limit`; `count` finds it out."""
+        now = time.monotonic()
+        if now > self._expires or (self._count >= self._counted and limit > self._counted):
+            self._count = count(limit)
+            self._counted, self._expires = limit, now + COUNTS_KEPT_S
+        return min(self._count, limit)
+
+
 @dataclass(slots=True)
 class Listed:
     """The terms that a long list of keys stands for: what a policy asks again with every search.
 
-    `tids` ascending; `missing` are (param, key) pairs that no document had yet. `count` is the number of entries, as
-    far as `counted`, and good until `expires` (time.monotonic).
+    `tids` ascending; `missing` are (param, key) pairs that no document had yet. `entries` is the number of entries.
     """
 
     tids: array[int]
     missing: list[tuple[int, str]]
-    count: int = 0
-    counted: int = -1
-    expires: float = 0.0
+    entries: Counted = field(default_factory=Counted)
 
 
 class Terms:
