@@ -16,7 +16,7 @@ import pytest
 from hestia import serve
 from hestia.settings import load as load_settings
 from tests.support.browser import Browser
-from tests.support.command_line import Serving, run, wait_until
+from tests.support.command_line import Serving, free_port, run, wait_until
 
 KEY = "ab" * 32
 
@@ -49,7 +49,8 @@ def test_settings_that_would_leave_patients_unprotected_are_refused(
 
 
 def test_production_does_not_start_without_a_key(sqlite_uri: str) -> None:
-    output = run("serve", "--store", sqlite_uri, "--mode", "production", status=1).output
+    port = str(free_port())
+    output = run("serve", "--store", sqlite_uri, "--port", port, "--mode", "production", status=1).output
     assert output.startswith("Error: In production HESTIA_SECRET_KEY_FILE")
 
 
